@@ -1,0 +1,180 @@
+package ferryman
+
+import "time"
+
+// State is what the agents replicate: small, plain records. It is a value that
+// only state.Apply makes anew; whoever holds one may read it without a lock.
+type State struct {
+	// Format is the version of commands and records that all agents understand.
+	Format  uint32 `json:"format"`
+	Cluster string `json:"cluster"`
+	// Accepted is the newest document that passed every check.
+	Accepted *Accepted `json:"accepted,omitempty"`
+	// Refused is the newest document that did not, and why.
+	Refused *Refusal `json:"refused,omitempty"`
+	// Complete is what the last complete rollout of each part ended with.
+	Complete map[Part]Known `json:"complete,omitempty"`
+
+	Members map[NodeID]Member `json:"members"`
+
+	// Initialised tells that the database was made; it happens once.
+	Initialised bool        `json:"initialised"`
+	Primary     Primary     `json:"primary,omitzero"`
+	Switchover  *Switchover `json:"switchover,omitempty"`
+
+	Rollout *Rollout `json:"rollout,omitempty"`
+	// History holds the newest rollouts that ended, newest last.
+	History []Rollout `json:"history,omitempty"`
+	// Ledger holds every open step and the newest closed ones, in order of id.
+	Ledger   []Step `json:"ledger,omitempty"`
+	LastStep uint64 `json:"lastStep"`
+
+	// Quarantined are the digests of releases that failed.
+	Quarantined map[string]Quarantine `json:"quarantined,omitempty"`
+	HostRequest *HostRequest          `json:"hostRequest,omitempty"`
+	// Paused and Frozen are local requests beside the document.
+	Paused *Hold `json:"paused,omitempty"`
+	Frozen *Hold `json:"frozen,omitempty"`
+	// Restarts counts rolling restarts that were asked for locally, beside the
+	// document's generation.
+	Restarts uint64 `json:"restarts,omitempty"`
+	// Tokens are join tokens that were not used yet, by id.
+	Tokens map[string]Token `json:"tokens,omitempty"`
+
+	Events    []Event `json:"events,omitempty"`
+	LastEvent uint64  `json:"lastEvent"`
+}
+
+// Accepted is a document in force.
+type Accepted struct {
+	Document Document  `json:"document"`
+	Digest   string    `json:"digest"`
+	At       time.Time `json:"at"`
+	// Raw is the document as it was fetched, so that each node can verify it.
+	Raw []byte `json:"raw,omitempty"`
+}
+
+// Refusal is a document that was not accepted.
+type Refusal struct {
+	Digest string    `json:"digest"`
+	Reason string    `json:"reason"`
+	At     time.Time `json:"at"`
+}
+
+// Known is a target that every node reached, and how it is installed.
+type Known struct {
+	Generation uint64  `json:"generation"`
+	Target     Target  `json:"target"`
+	Release    Release `json:"release,omitzero"`
+}
+
+// Member is a node of the cluster.
+type Member struct {
+	ID      NodeID `json:"id"`
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	Zone    string `json:"zone,omitempty"`
+	// Witness tells that the node runs no services: it only votes.
+	Witness     bool         `json:"witness,omitempty"`
+	Services    []Service    `json:"services,omitempty"`
+	Want        Want         `json:"want"`
+	Maintenance *Maintenance `json:"maintenance,omitempty"`
+	// Lost tells that a leaving node will not answer again.
+	Lost bool `json:"lost,omitempty"`
+	// Why says why it leaves.
+	Why    string    `json:"why,omitempty"`
+	Joined time.Time `json:"joined"`
+	// LeaveOnTerminate tells that the node leaves for good when it is stopped.
+	LeaveOnTerminate bool `json:"leaveOnTerminate,omitempty"`
+}
+
+// Want is what the cluster wants of a member.
+type Want string
+
+// A member is active, absent on purpose, or on its way out.
+const (
+	WantActive      Want = "active"
+	WantMaintenance Want = "maintenance"
+	WantLeaving     Want = "leaving"
+)
+
+// Maintenance is a node's absence on purpose. It ends with its step, the
+// node's return, or its time.
+type Maintenance struct {
+	Owner  string    `json:"owner"`
+	Reason string    `json:"reason"`
+	Until  time.Time `json:"until"`
+	// BootID is the agent's at the time; another one means that it returned.
+	BootID string `json:"bootID,omitempty"`
+}
+
+// Primary is the one instance that takes writes, where the engine has one.
+type Primary struct {
+	Node NodeID `json:"node"`
+	Slot string `json:"slot"`
+	// Epoch counts primaries; zero means that there has been none.
+	Epoch uint64    `json:"epoch"`
+	Since time.Time `json:"since"`
+}
+
+// Switchover moves the primary from one node to another as one unit. Before
+// Committed it can go back; after it only forward.
+type Switchover struct {
+	From NodeID `json:"from"`
+	To   NodeID `json:"to"`
+	Slot string `json:"slot"`
+	// By says who asked: a rollout, a leave, or a person.
+	By    string    `json:"by"`
+	Began time.Time `json:"began"`
+	// FirstStep is the first step id that can belong to it.
+	FirstStep uint64 `json:"firstStep"`
+	Committed bool   `json:"committed,omitempty"`
+	// Back says why it goes back.
+	Back string `json:"back,omitempty"`
+}
+
+// Quarantine is a release that is not used until a person lifts it.
+type Quarantine struct {
+	Key        string    `json:"key"`
+	Reason     string    `json:"reason"`
+	Generation uint64    `json:"generation"`
+	At         time.Time `json:"at"`
+}
+
+// HostRequest is the leader's newest question for a total number of hosts.
+type HostRequest struct {
+	Step   uint64    `json:"step"`
+	Total  int       `json:"total"`
+	Remove []string  `json:"remove,omitempty"`
+	Lost   []string  `json:"lost,omitempty"`
+	At     time.Time `json:"at"`
+	// Answered tells that the api-server took it.
+	Answered bool `json:"answered,omitempty"`
+}
+
+// Hold is something that a person paused.
+type Hold struct {
+	By     string    `json:"by"`
+	Reason string    `json:"reason,omitempty"`
+	At     time.Time `json:"at"`
+	// Until ends it by itself; zero means that a person ends it.
+	Until time.Time `json:"until,omitzero"`
+}
+
+// Token admits one new node. Only a hash of its secret is kept.
+type Token struct {
+	Hash    string    `json:"hash"`
+	Expires time.Time `json:"expires"`
+}
+
+// Event is something that happened and that a person may want to know.
+type Event struct {
+	Seq  uint64    `json:"seq"`
+	Time time.Time `json:"time"`
+	Kind string    `json:"kind"`
+	Node NodeID    `json:"node,omitempty"`
+	Step uint64    `json:"step,omitempty"`
+	Text string    `json:"text"`
+	// Bad tells that a person should look.
+	Bad bool `json:"bad,omitempty"`
+}
