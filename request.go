@@ -18,6 +18,7 @@ const (
 	RequestLeave      RequestKind = "leave"
 	RequestMaintain   RequestKind = "maintain" // Node is absent on purpose For that long
 	RequestToken      RequestKind = "token"    // admit one new node by Token
+	RequestUseToken   RequestKind = "use-token"
 )
 
 // Request is a person's (or a stopping node's) wish, with who and why.

@@ -1,6 +1,11 @@
 package ferryman
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
 
 // State is what the agents replicate: small, plain records. It is a value that
 // only state.Apply makes anew; whoever holds one may read it without a lock.
@@ -14,6 +19,8 @@ type State struct {
 	Refused *Refusal `json:"refused,omitempty"`
 	// Complete is what the last complete rollout of each part ended with.
 	Complete map[Part]Known `json:"complete,omitempty"`
+	// Previous is what was complete before that; `ferryman rollout undo` goes there.
+	Previous map[Part]Known `json:"previous,omitempty"`
 
 	Members map[NodeID]Member `json:"members"`
 
@@ -45,13 +52,99 @@ type State struct {
 	LastEvent uint64  `json:"lastEvent"`
 }
 
+// Member returns the member with that name or id.
+func (s State) Member(nameOrID string) (Member, bool) {
+	if m, ok := s.Members[NodeID(nameOrID)]; ok {
+		return m, true
+	}
+	for _, m := range s.Members {
+		if m.Name == nameOrID {
+			return m, true
+		}
+	}
+	return Member{}, false
+}
+
+// Step returns the step with that id.
+func (s State) Step(id uint64) (Step, bool) {
+	i, ok := slices.BinarySearchFunc(s.Ledger, id, func(st Step, id uint64) int { return cmp.Compare(st.ID, id) })
+	if !ok {
+		return Step{}, false
+	}
+	return s.Ledger[i], true
+}
+
+// Desired is what the accepted document and local requests want of a part.
+func (s State) Desired(p Part) Known {
+	if s.Accepted == nil {
+		return Known{}
+	}
+	d := s.Accepted.Document
+	k := Known{Generation: d.Generation}
+	switch p {
+	case PartAgents:
+		k.Target = d.Agent.Target()
+		k.Release = d.Releases[ReleaseKey(AgentEngine, k.Target.Version)]
+	case PartDatabase:
+		k.Target = d.Database.Target()
+		k.Target.RestartGeneration += s.Restarts
+		k.Release = d.Releases[ReleaseKey(d.Database.Engine, k.Target.Version)]
+	}
+	return k
+}
+
+// Stale tells whether the rollout, open or ended, is not the one that the
+// accepted document and local requests want.
+func (s State) Stale() bool {
+	if s.Accepted == nil {
+		return false
+	}
+	if s.Rollout == nil {
+		return true
+	}
+	for _, p := range Parts {
+		if !s.Rollout.Parts[p].To.Target.Equal(s.Desired(p).Target) {
+			return true
+		}
+	}
+	return s.Rollout.Generation != s.Accepted.Document.Generation
+}
+
+// Policy is the accepted document's, or the defaults.
+func (s State) Policy() Policy {
+	if s.Accepted == nil {
+		return Document{}.WithDefaults().Rollout
+	}
+	return s.Accepted.Document.WithDefaults().Rollout
+}
+
+// RolloutHold returns why the rollout is paused, if it is.
+func (s State) RolloutHold() (string, bool) {
+	switch {
+	case s.Paused != nil:
+		return "paused by " + s.Paused.By, true
+	case s.Accepted != nil && s.Accepted.Document.Paused:
+		return "paused by the document", true
+	}
+	return "", false
+}
+
+// ClusterName is the name that the user gave, the first part of a cluster id.
+func ClusterName(id string) string {
+	if i := strings.LastIndexByte(id, '-'); i > 0 {
+		return id[:i]
+	}
+	return id
+}
+
 // Accepted is a document in force.
 type Accepted struct {
 	Document Document  `json:"document"`
 	Digest   string    `json:"digest"`
 	At       time.Time `json:"at"`
-	// Raw is the document as it was fetched, so that each node can verify it.
-	Raw []byte `json:"raw,omitempty"`
+	// Implicit tells that the document named no generation: Document.Generation
+	// then counts changes of content.
+	Implicit bool `json:"implicit,omitempty"`
 }
 
 // Refusal is a document that was not accepted.
