@@ -93,6 +93,29 @@ func (s State) Desired(p Part) Known {
 	return k
 }
 
+// SwitchoverProof returns the outcomes that prove that a switchover may reach
+// its commit point: the old primary's fence with its final position, and the
+// successor's verification of that position. Either is nil while it is missing.
+func (s State) SwitchoverProof() (fenced, verified *Outcome) {
+	sw := s.Switchover
+	if sw == nil {
+		return nil, nil
+	}
+	for _, st := range s.Ledger {
+		if st.ID < sw.FirstStep || st.Rule != RulePrimary || !st.Outcome.Done() {
+			continue
+		}
+		switch {
+		case st.Op == OpFence && st.Node == sw.From:
+			fenced, verified = st.Outcome, nil
+		case st.Op == OpVerify && st.Node == sw.To && fenced != nil &&
+			st.Args.Position == fenced.Result.Position && st.Args.History == fenced.Result.History:
+			verified = st.Outcome
+		}
+	}
+	return fenced, verified
+}
+
 // Stale tells whether the rollout, open or ended, is not the one that the
 // accepted document and local requests want.
 func (s State) Stale() bool {

@@ -1,0 +1,70 @@
+// Package state is the replicated state machine: commands, how they apply,
+// and how they are encoded. Apply is a pure function; what it refuses cannot
+// happen, whatever a leader believed when it proposed it.
+package state
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"ferryman"
+)
+
+// Format is the newest format of commands and records that this build
+// understands.
+const Format uint32 = 1
+
+// Command is one log entry. All of it applies, or none.
+type Command struct {
+	// At is the proposing leader's clock; Apply reads no other.
+	At        time.Time             `json:"at"`
+	Bootstrap *Bootstrap            `json:"bootstrap,omitempty"`
+	Outcomes  []ferryman.Outcome    `json:"outcomes,omitempty"`
+	Moves     []ferryman.Transition `json:"moves,omitempty"`
+	Steps     []ferryman.Step       `json:"steps,omitempty"`
+	Accept    *ferryman.Accepted    `json:"accept,omitempty"`
+	Refuse    *ferryman.Refusal     `json:"refuse,omitempty"`
+	Join      *ferryman.Member      `json:"join,omitempty"`
+	Request   *ferryman.Request     `json:"request,omitempty"`
+}
+
+// Bootstrap makes the cluster, with its first member.
+type Bootstrap struct {
+	Cluster string          `json:"cluster"`
+	Member  ferryman.Member `json:"member"`
+}
+
+// Empty tells whether the command would change nothing.
+func (c Command) Empty() bool {
+	return c.Bootstrap == nil && len(c.Outcomes) == 0 && len(c.Moves) == 0 && len(c.Steps) == 0 &&
+		c.Accept == nil && c.Refuse == nil && c.Join == nil && c.Request == nil
+}
+
+// Encode writes a command as a log entry: one byte of format, then JSON.
+func Encode(c Command) ([]byte, error) {
+	data, err := json.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("encode command: %w", err)
+	}
+	return append([]byte{byte(Format)}, data...), nil
+}
+
+// ErrUnknownCommand means that a log entry was written by a newer agent. The
+// node must stop: to guess would make its state differ from the others'.
+var ErrUnknownCommand = fmt.Errorf("this agent does not understand a command in the Raft log; install the version that the other agents run")
+
+// Decode reads a log entry.
+func Decode(data []byte) (Command, error) {
+	if len(data) == 0 || uint32(data[0]) > Format {
+		return Command{}, ErrUnknownCommand
+	}
+	var c Command
+	dec := json.NewDecoder(bytes.NewReader(data[1:]))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&c); err != nil {
+		return Command{}, fmt.Errorf("%w (%v)", ErrUnknownCommand, err)
+	}
+	return c, nil
+}

@@ -1,0 +1,183 @@
+package state
+
+import (
+	"slices"
+
+	"ferryman"
+)
+
+// step commits the intent of one step, or says why it must not be.
+func (a *applier) step(st ferryman.Step) error {
+	m, ok := a.s.Members[st.Node]
+	if !ok {
+		return refuse("it is no member")
+	}
+	if st.Op == "" || st.Deadline <= 0 {
+		return refuse("a step needs an operation and a deadline")
+	}
+	if st.Service != "" && !slices.ContainsFunc(m.Services, func(s ferryman.Service) bool { return s.Slot == st.Service }) {
+		return refuse("it has no service %q", st.Service)
+	}
+	for _, o := range a.s.Ledger {
+		if o.Open() && o.Node == st.Node && o.Service == st.Service {
+			return refuse("step %d (%s) is still open there", o.ID, o.Op)
+		}
+	}
+	if a.s.Frozen != nil && a.s.Switchover == nil {
+		return refuse("the cluster is frozen by %s", a.s.Frozen.By)
+	}
+	if err := a.allowed(m, st); err != nil {
+		return err
+	}
+	if st.Op == ferryman.OpRequestHosts {
+		a.s.HostRequest = &ferryman.HostRequest{Step: a.s.LastStep + 1, Total: st.Args.Total, Remove: st.Args.Remove, Lost: st.Args.Lost, At: a.at}
+	}
+	a.s.LastStep++
+	st.ID, st.Since, st.Outcome = a.s.LastStep, a.at, nil
+	if a.s.Accepted != nil {
+		st.Generation = a.s.Accepted.Document.Generation
+	}
+	a.s.Ledger = append(a.s.Ledger, st)
+	return nil
+}
+
+// allowed holds the rules that no plan may break, operation by operation.
+func (a *applier) allowed(m ferryman.Member, st ferryman.Step) error {
+	sw, primary := a.s.Switchover, a.s.Primary
+	switch st.Op {
+	case ferryman.OpInitialise:
+		if a.s.Initialised {
+			return refuse("the database was initialised already; a new node clones it")
+		}
+		for _, o := range a.s.Ledger {
+			if o.Open() && o.Op == ferryman.OpInitialise {
+				return refuse("step %d initialises it on %s", o.ID, a.name(o.Node))
+			}
+		}
+	case ferryman.OpPromote:
+		if st.Node != primary.Node || st.Args.Epoch != primary.Epoch || primary.Epoch == 0 {
+			return refuse("the primary of epoch %d is %s, not %s of epoch %d", primary.Epoch, a.name(primary.Node), m.Name, st.Args.Epoch)
+		}
+		if sw != nil && !sw.Committed && sw.Back == "" {
+			return refuse("a switchover is under way")
+		}
+	case ferryman.OpFollow:
+		if st.Args.Epoch != primary.Epoch {
+			return refuse("the epoch is %d, not %d", primary.Epoch, st.Args.Epoch)
+		}
+		if st.Node == primary.Node {
+			return refuse("it is the primary")
+		}
+	case ferryman.OpFence:
+		if st.Node == primary.Node && (sw == nil || sw.Committed || sw.Back != "") {
+			return refuse("the primary is fenced only in a switchover")
+		}
+	case ferryman.OpUnfence:
+		if st.Node != primary.Node || sw == nil || sw.Back == "" {
+			return refuse("only a switchover that goes back takes a fence away")
+		}
+	case ferryman.OpClone, ferryman.OpRewind:
+		if st.Node == primary.Node {
+			return refuse("the primary's data are not replaced")
+		}
+	case ferryman.OpStop, ferryman.OpExit:
+		return a.mayDisrupt(m, st)
+	case ferryman.OpDepart, ferryman.OpDemote, ferryman.OpRemove:
+		_, carried := a.passage(st.Node)
+		if m.Want != ferryman.WantLeaving && !(st.Op == ferryman.OpDemote && carried) {
+			return refuse("it does not leave")
+		}
+		if st.Node == primary.Node && st.Op != ferryman.OpDemote {
+			return refuse("it is the primary")
+		}
+	}
+	return nil
+}
+
+// mayDisrupt says whether a step may take its node out of service: inside a
+// passage, or within the budget for one that leaves or is repaired.
+func (a *applier) mayDisrupt(m ferryman.Member, st ferryman.Step) error {
+	p, carried := a.passage(st.Node)
+	if st.Op == ferryman.OpExit {
+		if !carried || p.Part != ferryman.PartAgents {
+			return refuse("an agent is restarted only while a rollout carries its node")
+		}
+		return nil
+	}
+	if carried && p.Part == ferryman.PartDatabase {
+		return nil
+	}
+	if st.Node == a.s.Primary.Node {
+		return refuse("it is the primary")
+	}
+	if m.Want == ferryman.WantLeaving {
+		return nil
+	}
+	if disrupted := a.disrupted(st.Node); disrupted >= a.s.Policy().MaxUnavailable {
+		return refuse("%d nodes are down because of us already, as many as maxUnavailable allows", disrupted)
+	}
+	return nil
+}
+
+func (a *applier) passage(id ferryman.NodeID) (ferryman.Passage, bool) {
+	if !a.s.Rollout.Open() {
+		return ferryman.Passage{}, false
+	}
+	p, ok := a.s.Rollout.Passages[id]
+	return p, ok
+}
+
+// disrupted counts the nodes other than but that are down because of us.
+func (a *applier) disrupted(but ferryman.NodeID) int {
+	nodes := map[ferryman.NodeID]bool{}
+	if a.s.Rollout.Open() {
+		for id := range a.s.Rollout.Passages {
+			nodes[id] = true
+		}
+	}
+	for _, o := range a.s.Ledger {
+		if o.Open() && o.Op.Disrupts() {
+			nodes[o.Node] = true
+		}
+	}
+	delete(nodes, but)
+	return len(nodes)
+}
+
+// outcome closes a step. One that is closed already stays as it is: outcomes
+// arrive more than once, and the first is the one that was acted upon.
+func (a *applier) outcome(o ferryman.Outcome) error {
+	i := slices.IndexFunc(a.s.Ledger, func(st ferryman.Step) bool { return st.ID == o.Step })
+	if i < 0 {
+		return nil
+	}
+	st := a.s.Ledger[i]
+	if !st.Open() {
+		return nil
+	}
+	switch o.Status {
+	case ferryman.StatusDone, ferryman.StatusFailed, ferryman.StatusTimedOut, ferryman.StatusCancelled:
+	default:
+		return refuse("step %d cannot end as %q", o.Step, o.Status)
+	}
+	if o.Ended.IsZero() {
+		o.Ended = a.at
+	}
+	st.Outcome = &o
+	a.s.Ledger[i] = st
+	switch {
+	case !o.Done():
+		a.event("step", st.Node, st.ID, o.Status != ferryman.StatusCancelled, "%s on %s (attempt %d) %s: %s", st.Op, a.name(st.Node), st.Attempt, o.Status, o.Reason)
+	case st.Op == ferryman.OpInitialise:
+		a.s.Initialised = true
+		a.event("database", st.Node, st.ID, false, "the database was initialised on %s", a.name(st.Node))
+	case st.Op == ferryman.OpClone && o.Result.SetAside != "":
+		a.event("data", st.Node, st.ID, true, "old data on %s were set aside in %s; they are kept until you remove them", a.name(st.Node), o.Result.SetAside)
+	}
+	if st.Op == ferryman.OpRequestHosts && a.s.HostRequest != nil && a.s.HostRequest.Step == st.ID {
+		h := *a.s.HostRequest
+		h.Answered = o.Done()
+		a.s.HostRequest = &h
+	}
+	return nil
+}
