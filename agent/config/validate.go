@@ -1,0 +1,177 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"ferryman"
+)
+
+// checker collects what is wrong, with the place where each key was set.
+type checker struct {
+	file     string
+	origin   map[string]place
+	problems Problems
+}
+
+func (c *checker) bad(key, format string, args ...any) {
+	setting, _, _ := strings.Cut(key, "[") // of a list, its key is known
+	at, ok := c.origin[setting]
+	if !ok {
+		at = place{File: c.file}
+	}
+	c.problems = append(c.problems, Problem{place: at, Key: key, Text: fmt.Sprintf(format, args...)})
+}
+
+// name is that of nodes and slots: it stands in certificates, paths and URLs.
+var name = regexp.MustCompile(`^[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*$`)
+
+func (c *checker) name(key, v string) {
+	if len(v) > 63 || !name.MatchString(v) {
+		c.bad(key, "%q: only letters, digits and single - _ . between them, at most 63", v)
+	}
+}
+
+func (c *checker) required(key, v, why string) {
+	if v == "" {
+		c.bad(key, "must be set%s", why)
+	}
+}
+
+func (c *checker) oneOf(key, v string, known ...string) {
+	if !slices.Contains(known, v) {
+		c.bad(key, "%q: must be one of %s", v, strings.Join(known, ", "))
+	}
+}
+
+func (c *checker) positive(key string, d ferryman.Duration) {
+	if d <= 0 {
+		c.bad(key, "%s: must be more than 0", d)
+	}
+}
+
+// address wants host:port; with anyHost the host may be left out.
+func (c *checker) address(key, v string, anyHost bool) {
+	host, port, err := net.SplitHostPort(v)
+	if err != nil {
+		c.bad(key, "%q: must be host:port, such as n1.example.com:7440", v)
+		return
+	}
+	if host == "" && !anyHost {
+		c.bad(key, "%q: must name the host that others can reach", v)
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() && !anyHost {
+		c.bad(key, "%q: %s is every address of this host; name the one that others can reach", v, host)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 || n == 0 && !anyHost {
+		c.bad(key, "%q: the port must be a number from 1 to 65535", v)
+	}
+}
+
+func (c *checker) log(l Log) {
+	c.oneOf("log.level", l.Level, "debug", "info", "warn", "error")
+	c.oneOf("log.format", l.Format, "text", "json")
+}
+
+func (c Config) validate(file string, origin map[string]place) error {
+	v := &checker{file: file, origin: origin}
+	v.name("node.name", c.Node.Name)
+	v.address("node.listen", c.Node.Listen, true)
+	v.address("node.address", c.Node.Address, false)
+	if c.Node.Zone != "" {
+		v.name("node.zone", c.Node.Zone)
+	}
+	v.required("data_dir", c.DataDir, "")
+	v.required("control_socket", c.ControlSocket, "")
+	if len(c.ControlSocket) > 100 { // sun_path holds 108 bytes with its end
+		v.bad("control_socket", "%q: a unix socket's path has at most 100 characters", c.ControlSocket)
+	}
+	for i, a := range c.Join {
+		v.address(fmt.Sprintf("join[%d]", i), a, false)
+	}
+	v.source(c.Source)
+	if n := c.Cluster.MaxVoters; n < 1 || n%2 == 0 {
+		v.bad("cluster.max_voters", "%d: must be odd (1, 3, 5, 7): an even number needs a larger majority and survives no more failures", n)
+	}
+	v.positive("cluster.dead_after", c.Cluster.DeadAfter)
+	v.positive("cluster.provision_timeout", c.Cluster.ProvisionTimeout)
+	v.positive("maintenance", c.Maintenance)
+	v.database(c.Database, c.Node.Witness)
+	v.log(c.Log)
+	return v.problems.err()
+}
+
+func (c *checker) source(s Source) {
+	switch {
+	case s.URL == "" && s.File == "":
+		c.bad("source.url", "must be set (or source.file): without either there is no desired state")
+	case s.URL != "" && s.File != "":
+		c.bad("source.file", "is set beside source.url; only one of them can say what is desired")
+	case s.URL != "":
+		u, err := url.Parse(s.URL)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			c.bad("source.url", "%q: must be an http or https URL", redactURL(s.URL))
+		}
+	case s.TokenFile != "":
+		c.bad("source.token_file", "is for source.url only; source.file needs no token")
+	}
+	if s.PollInterval < ferryman.Duration(100*time.Millisecond) {
+		c.bad("source.poll_interval", "%s: must be 100ms or more", s.PollInterval)
+	}
+}
+
+func (c *checker) database(d Database, witness bool) {
+	if witness {
+		if d.Engine != "" {
+			c.bad("database.engine", "is set on a witness (node.witness), which runs no database; remove one of the two")
+		}
+		return
+	}
+	if d.Engine == "" {
+		c.bad("database.engine", "must be set to one of %s, %s, %s, or node.witness to true", EngineDemodb, EngineRedis, EngineExec)
+		return
+	}
+	c.oneOf("database.engine", d.Engine, EngineDemodb, EngineRedis, EngineExec)
+	c.name("database.slot", d.Slot)
+	c.address("database.address", d.Address, false)
+	c.oneOf("database.supervisor", d.Supervisor, SupervisorProcess, SupervisorSystemd)
+	if d.Supervisor == SupervisorSystemd {
+		c.required("database.unit", d.Unit, " with supervisor systemd")
+	} else if d.Unit != "" {
+		c.bad("database.unit", "is for supervisor systemd only")
+	}
+	if d.Engine == EngineExec {
+		c.required("database.exec", d.Exec, " with engine exec")
+	} else if d.Exec != "" {
+		c.bad("database.exec", "is for engine exec only")
+	}
+	if d.SyncReplicas < 0 || d.SyncReplicas > 1 {
+		c.bad("database.sync_replicas", "%d: must be 0 or 1", d.SyncReplicas)
+	}
+}
+
+func (c APIServer) validate(file string, origin map[string]place) error {
+	v := &checker{file: file, origin: origin}
+	v.address("listen", c.Listen, true)
+	v.required("file", c.File, ": the desired state that is served")
+	if c.TLS.Key != "" {
+		v.required("tls.cert", c.TLS.Cert, " beside tls.key")
+	}
+	if c.TLS.Cert != "" {
+		v.required("tls.key", c.TLS.Key, " beside tls.cert")
+	}
+	v.oneOf("provisioner.kind", c.Provisioner.Kind, ProvisionNone, ProvisionProcess, ProvisionExec)
+	if c.Provisioner.Kind == ProvisionExec {
+		v.required("provisioner.exec", c.Provisioner.Exec, " with kind exec")
+	} else if c.Provisioner.Exec != "" {
+		v.bad("provisioner.exec", "is for kind exec only")
+	}
+	v.log(c.Log)
+	return v.problems.err()
+}
