@@ -1,0 +1,346 @@
+package systemd
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/dbus"
+)
+
+// Bus runs units of the host's systemd. The answer to a job proves little ("done" means ready only for notify and forking units, and is lost when the bus
+// restarts), so every method looks at the unit itself before it reports success.
+type Bus struct {
+	log     *slog.Logger
+	ctx     context.Context // ends with Close; the connection and its reader live in it
+	end     context.CancelFunc
+	reader  sync.WaitGroup
+	updates chan *dbus.PropertiesUpdate
+	lost    chan error
+	changed chan struct{}
+
+	mu   sync.Mutex
+	conn *dbus.Conn
+}
+
+// NewBus connects to the system bus. Close it in the end.
+func NewBus(log *slog.Logger) (*Bus, error) {
+	ctx, end := context.WithCancel(context.Background())
+	b := &Bus{
+		log: log, ctx: ctx, end: end,
+		updates: make(chan *dbus.PropertiesUpdate, 64), lost: make(chan error, 1), changed: make(chan struct{}, 1),
+	}
+	if _, err := b.connection(); err != nil {
+		end()
+		return nil, err
+	}
+	b.reader.Go(b.read)
+	return b, nil
+}
+
+// Close ends the connection.
+func (b *Bus) Close() error {
+	b.end()
+	b.reader.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.conn != nil {
+		b.conn.Close()
+		b.conn = nil
+	}
+	return nil
+}
+
+// Changed is described at Units. Any unit's change wakes: there are few on a database host, and Status tells.
+func (b *Bus) Changed() <-chan struct{} { return b.changed }
+
+func (b *Bus) read() {
+	for {
+		select {
+		case <-b.ctx.Done():
+			return
+		case <-b.updates:
+		case <-b.lost: // updates came faster than we read; one wake-up stands for all of them
+		}
+		select {
+		case b.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// connection returns a live connection: a bus that was restarted is dialled again.
+func (b *Bus) connection() (*dbus.Conn, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.ctx.Err(); err != nil {
+		return nil, fmt.Errorf("system bus: %w", os.ErrClosed)
+	}
+	if b.conn != nil {
+		if b.conn.Connected() {
+			return b.conn, nil
+		}
+		b.conn.Close()
+		b.conn = nil
+		b.log.Warn("system bus: connection lost; connecting again")
+	}
+	conn, err := dbus.NewSystemConnectionContext(b.ctx)
+	if err != nil {
+		return nil, fmt.Errorf("system bus: %w; is dbus running, and may this user connect to it?", err)
+	}
+	conn.SetPropertiesSubscriber(b.updates, b.lost)
+	if err := conn.Subscribe(); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("system bus: subscribe to systemd: %w", err)
+	}
+	b.conn = conn
+	return conn, nil
+}
+
+// service completes a bare name as systemctl does.
+func service(name string) string {
+	switch filepath.Ext(name) {
+	case ".service", ".target", ".socket", ".slice", ".scope", ".timer", ".mount", ".path":
+		return name
+	}
+	return name + ".service"
+}
+
+// job is how go-systemd starts one: the result comes on the channel.
+type job func(ctx context.Context, name, mode string, ch chan<- string) (int, error)
+
+// do carries out one job and returns systemd's result for it: done, failed, timeout, canceled, dependency, skipped.
+func do(ctx context.Context, what, name string, j job) (string, error) {
+	result := make(chan string, 1) // buffered: go-systemd sends under its lock, also when we are gone
+	if _, err := j(ctx, service(name), "replace", result); err != nil {
+		return "", fmt.Errorf("%s unit %s: %w", what, name, explain(err))
+	}
+	select {
+	case r := <-result:
+		return r, nil
+	case <-ctx.Done():
+		return "", fmt.Errorf("%s unit %s: no answer from systemd: %w", what, name, context.Cause(ctx))
+	}
+}
+
+func explain(err error) error {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "nteractive authentication required"), strings.Contains(text, "Access denied"), strings.Contains(text, "Permission denied"):
+		return fmt.Errorf("%w: the polkit rule must allow this user this unit and verb (packaging installs one)", err)
+	case strings.Contains(text, "not loaded"), strings.Contains(text, "not found"):
+		return fmt.Errorf("%w: %w", ErrNoUnit, err)
+	}
+	return err
+}
+
+// Start is described at Units.
+func (b *Bus) Start(ctx context.Context, u Unit) error {
+	before, err := b.Status(ctx, u.Name)
+	if err != nil {
+		return err
+	}
+	if before.State == StateRunning {
+		return nil
+	}
+	conn, err := b.connection()
+	if err != nil {
+		return err
+	}
+	result, err := do(ctx, "start", u.Name, conn.StartUnitContext)
+	if err != nil {
+		return err
+	}
+	return b.started(ctx, "start", u.Name, result, before)
+}
+
+// Restart is described at Units.
+func (b *Bus) Restart(ctx context.Context, u Unit) error {
+	before, err := b.Status(ctx, u.Name)
+	if err != nil {
+		return err
+	}
+	conn, err := b.connection()
+	if err != nil {
+		return err
+	}
+	result, err := do(ctx, "restart", u.Name, conn.RestartUnitContext)
+	if err != nil {
+		return err
+	}
+	return b.started(ctx, "restart", u.Name, result, before)
+}
+
+// started checks the effect: it runs, and it is another start than before.
+func (b *Bus) started(ctx context.Context, what, name, result string, before UnitStatus) error {
+	now, err := b.Status(ctx, name)
+	if err != nil {
+		return err
+	}
+	if result != "done" || now.State != StateRunning || now.StartID == before.StartID {
+		return fmt.Errorf("%s unit %s: systemd says %q, and the unit is %s (result %q, exit code %d); see journalctl -u %s",
+			what, name, result, now.State, now.Result, now.ExitCode, service(name))
+	}
+	return nil
+}
+
+// Stop is described at Units.
+func (b *Bus) Stop(ctx context.Context, name string) error {
+	_, group, err := b.look(ctx, name)
+	if err != nil {
+		return err
+	}
+	conn, err := b.connection()
+	if err != nil {
+		return err
+	}
+	// Also when it is not active: the job cancels a restart that the unit's own policy has planned.
+	result, err := do(ctx, "stop", name, conn.StopUnitContext)
+	if err != nil {
+		return err
+	}
+	return b.empty(ctx, "stop", name, result, group)
+}
+
+// Kill is described at Units.
+func (b *Bus) Kill(ctx context.Context, name string) error {
+	before, group, err := b.look(ctx, name)
+	if err != nil {
+		return err
+	}
+	conn, err := b.connection()
+	if err != nil {
+		return err
+	}
+	if before.Active {
+		if err := conn.KillUnitWithTarget(ctx, service(name), dbus.All, int32(syscall.SIGKILL)); err != nil {
+			// It may have ended just now. The stop and the look at its group below decide.
+			b.log.Warn("kill unit", "unit", name, "err", explain(err))
+		}
+	}
+	result, err := do(ctx, "kill", name, conn.StopUnitContext)
+	if err != nil {
+		return err
+	}
+	return b.empty(ctx, "kill", name, result, group)
+}
+
+// empty checks the effect of a stop: the unit says that it is down, and its control group, which no process can leave by itself, is empty.
+func (b *Bus) empty(ctx context.Context, what, name, result, group string) error {
+	now, err := b.Status(ctx, name)
+	if err != nil {
+		return err
+	}
+	left, err := cgroupProcs(group)
+	if err != nil {
+		return fmt.Errorf("%s unit %s: look for its processes: %w", what, name, err)
+	}
+	if now.Active || len(left) > 0 {
+		return fmt.Errorf("%s unit %s: %w: systemd says %q, the unit is %s, processes left: %v", what, name, ErrNotEmpty, result, now.State, left)
+	}
+	return nil
+}
+
+// Status is described at Units. ErrNoUnit when systemd has no such unit.
+func (b *Bus) Status(ctx context.Context, name string) (UnitStatus, error) {
+	st, _, err := b.look(ctx, name)
+	return st, err
+}
+
+// look reads the unit's properties, org.freedesktop.systemd1(5), and its control group.
+func (b *Bus) look(ctx context.Context, name string) (UnitStatus, string, error) {
+	if err := checkName(name); err != nil {
+		return UnitStatus{}, "", err
+	}
+	conn, err := b.connection()
+	if err != nil {
+		return UnitStatus{}, "", err
+	}
+	unit, err := conn.GetUnitPropertiesContext(ctx, service(name))
+	if err != nil {
+		return UnitStatus{}, "", fmt.Errorf("status of unit %s: %w", name, explain(err))
+	}
+	if load, _ := unit["LoadState"].(string); load != "loaded" {
+		return UnitStatus{}, "", fmt.Errorf("status of unit %s: %w: its load state is %q; install or unmask it", name, ErrNoUnit, load)
+	}
+	svc, err := conn.GetUnitTypePropertiesContext(ctx, service(name), "Service")
+	if err != nil {
+		return UnitStatus{}, "", fmt.Errorf("status of unit %s: %w", name, explain(err))
+	}
+	group, _ := svc["ControlGroup"].(string)
+	return unitStatus(unit, svc), group, nil
+}
+
+func unitStatus(unit, svc map[string]any) UnitStatus {
+	st := UnitStatus{Active: true, ExitCode: -1}
+	active, _ := unit["ActiveState"].(string)
+	since := "ActiveEnterTimestamp"
+	switch active {
+	case "activating":
+		st.State, since = StateStarting, "InactiveExitTimestamp"
+	case "deactivating":
+		st.State = StateStopping
+	case "inactive":
+		st.State, st.Active, since = StateStopped, false, "InactiveEnterTimestamp"
+	case "failed":
+		st.State, st.Active, since = StateFailed, false, "InactiveEnterTimestamp"
+	default: // active, reloading, refreshing
+		st.State = StateRunning
+	}
+	if usec, _ := unit[since].(uint64); usec > 0 {
+		st.Since = time.UnixMicro(int64(usec))
+	}
+	if id, _ := unit["InvocationID"].([]byte); len(id) > 0 {
+		st.StartID = hex.EncodeToString(id)
+	}
+	if pid, _ := svc["MainPID"].(uint32); pid > 0 {
+		st.PID = int(pid)
+	}
+	if st.Active {
+		return st
+	}
+	st.Result, _ = svc["Result"].(string)
+	status, _ := svc["ExecMainStatus"].(int32)
+	switch code, _ := svc["ExecMainCode"].(int32); code { // waitid(2): 1 CLD_EXITED, 2 CLD_KILLED, 3 CLD_DUMPED
+	case 1:
+		st.ExitCode = int(status)
+	case 2, 3:
+		st.ExitCode = 128 + int(status)
+	}
+	return st
+}
+
+// cgroupProcs lists the processes in a control group and below it; one that is not there has none.
+func cgroupProcs(group string) ([]string, error) {
+	if group == "" || group == "/" {
+		return nil, nil
+	}
+	var pids []string
+	for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"} { // v2, hybrid, v1
+		err := filepath.WalkDir(filepath.Join(mount, group), func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Name() == "cgroup.procs" {
+				var raw []byte
+				raw, err = os.ReadFile(path)
+				pids = append(pids, strings.Fields(string(raw))...)
+			}
+			// A group that systemd removes while we look is empty; ENODEV is what its files say then.
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV) {
+				return nil
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return pids, nil
+}
