@@ -1,0 +1,64 @@
+// Package conformance tries whether an engine keeps the contract of dbhooks, against real processes. Every engine with one primary runs it; so can the
+// author of an exec program, in a test of a few lines:
+//
+//	func TestMine(t *testing.T) {
+//		conformance.Run(t, conformance.Suite{
+//			New: func(cfg dbhooks.Config) dbhooks.Engine { return exec.New(exec.Config{Config: cfg, Program: "/usr/local/bin/mine"}) },
+//			Put: …, Get: …,
+//		})
+//	}
+package conformance
+
+import (
+	"context"
+	"testing"
+
+	"ferryman/dbhooks"
+)
+
+// Suite is an engine and how a client of its database writes and reads.
+type Suite struct {
+	// New returns the engine of one instance. Dir does not exist yet, and nothing listens on Address.
+	New func(dbhooks.Config) dbhooks.Engine
+	// Home is the release to run; empty for the engine's default program.
+	Home string
+	// Put writes to the instance and returns nil once the write is acknowledged, which must mean that a replica has it too. Unless ctx ends it
+	// may wait for one.
+	Put func(ctx context.Context, cfg dbhooks.Config, key, value string) error
+	// Get reads from the instance itself, replica or not.
+	Get func(ctx context.Context, cfg dbhooks.Config, key string) (value string, found bool, err error)
+	// Parameters can be configured; Refused cannot. Either may be empty.
+	Parameters, Refused map[string]string
+}
+
+// Run runs every test of the suite.
+func Run(t *testing.T, s Suite) {
+	tests := []struct {
+		name string
+		run  func(*testing.T, Suite)
+	}{
+		{"TraitsAreKnown", traitsAreKnown},
+		{"UnknownOpIsUnsupported", unknownOpIsUnsupported},
+		{"ComesUpWithoutWrites", comesUpWithoutWrites},
+		{"InitialisesOnce", initialisesOnce},
+		{"PromotesByEpoch", promotesByEpoch},
+		{"RestartedPrimaryWaitsForPromotion", restartedPrimaryWaits},
+		{"FollowNeedsData", followNeedsData},
+		{"AcknowledgedWritesArrive", acknowledgedWritesArrive},
+		{"FenceIsFinalAndDurable", fenceIsFinal},
+		{"UnfenceGivesBack", unfenceGivesBack},
+		{"VerifyWaits", verifyWaits},
+		{"SwitchoverThereAndBack", switchoverThereAndBack},
+		{"KilledReplicaComesBack", killedReplicaComesBack},
+		{"DivergedDataAreSetAside", divergedDataAreSetAside},
+		{"HungProcessIsBounded", hungProcessIsBounded},
+		{"PreflightChangesNothing", preflightChangesNothing},
+		{"Configures", configures},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			test.run(t, s)
+		})
+	}
+}

@@ -1,0 +1,165 @@
+package demodb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"ferryman"
+	"ferryman/dbhooks"
+)
+
+// Engine drives one demodb process; it is a dbhooks.Engine.
+type Engine struct {
+	cfg    dbhooks.Config
+	client *Client // for operations, some of which wait
+	watch  *Client // for Status, which must not wait behind them
+}
+
+// New returns the engine of the demodb that cfg describes. Program defaults to this executable, which must understand `demodb serve`.
+func New(cfg dbhooks.Config) *Engine {
+	return &Engine{cfg: cfg, client: Dial(cfg.Address), watch: Dial(cfg.Address)}
+}
+
+// Close gives up the connections.
+func (e *Engine) Close() error { return errors.Join(e.client.Close(), e.watch.Close()) }
+
+var ops = []ferryman.Op{
+	ferryman.OpInitialise, ferryman.OpClone, ferryman.OpPromote, ferryman.OpFollow, ferryman.OpFence, ferryman.OpUnfence,
+	ferryman.OpConfigure, ferryman.OpVerify, ferryman.OpPreflight,
+}
+
+// Traits of a database with one primary.
+func (e *Engine) Traits() ferryman.Traits {
+	return ferryman.Traits{Primaries: 1, Ops: slices.Clone(ops)}
+}
+
+// Command runs bin/demodb of the release, or the configured program.
+func (e *Engine) Command(_ context.Context, home string) (dbhooks.Command, error) {
+	program := e.cfg.Program
+	if home != "" {
+		program = filepath.Join(home, "bin", "demodb")
+	}
+	if program == "" {
+		var err error
+		if program, err = os.Executable(); err != nil {
+			return dbhooks.Command{}, err
+		}
+	}
+	exec := []string{program, "demodb", "serve", "--data", e.cfg.Dir, "--listen", e.cfg.Bind(), "--name", e.cfg.Address}
+	if home != "" {
+		exec = append(exec, "--home", home)
+	}
+	return dbhooks.Command{Exec: exec, Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin"}, Dir: "/"}, os.MkdirAll(e.cfg.Dir, 0o700)
+}
+
+// Status asks the process; one that does not listen is not running.
+func (e *Engine) Status(ctx context.Context) (ferryman.Instance, error) {
+	st, err := e.watch.Status(ctx)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return ferryman.Instance{Reason: "does not run: nothing listens on " + e.cfg.Address}, nil
+	case err != nil:
+		return ferryman.Instance{Running: true, Reason: fmt.Sprintf("does not answer: %v", err)}, nil
+	}
+	in := ferryman.Instance{
+		Running: true, Initialised: st.Initialised, Role: ferryman.RoleReplica, Writable: st.Writable, Fenced: st.Fenced, Version: st.Version, Epoch: st.Epoch,
+		History: st.History, Position: st.Position, Following: st.Following, Streaming: st.Streaming, Diverged: st.Diverged, Lag: ferryman.Bytes(st.Lag),
+		Replicas: st.Replicas, Healthy: st.Healthy, Reason: st.Reason,
+	}
+	if st.Role == "primary" {
+		in.Role = ferryman.RolePrimary
+	}
+	return in, nil
+}
+
+// Do carries out one operation.
+func (e *Engine) Do(ctx context.Context, op ferryman.Op, args ferryman.Args) (ferryman.Result, error) {
+	switch op {
+	case ferryman.OpInitialise, ferryman.OpPromote, ferryman.OpFence, ferryman.OpUnfence, ferryman.OpFollow, ferryman.OpClone:
+		res, err := e.client.do(ctx, request{Op: string(op), Epoch: args.Epoch, From: args.From})
+		return ferryman.Result{Position: res.Position, History: res.History, SetAside: res.SetAside}, err
+	case ferryman.OpVerify:
+		return e.verify(ctx, args)
+	case ferryman.OpConfigure:
+		return e.configure(ctx, args)
+	case ferryman.OpPreflight:
+		return e.preflight(ctx, args)
+	}
+	return ferryman.Result{}, fmt.Errorf("demodb: %s: %w", op, ferryman.ErrUnsupported)
+}
+
+func (e *Engine) verify(ctx context.Context, args ferryman.Args) (ferryman.Result, error) {
+	if args.History != "" {
+		if _, err := e.client.do(ctx, request{Op: "wait", History: args.History, Position: args.Position}); err != nil {
+			return ferryman.Result{}, err
+		}
+	}
+	st, err := e.client.Status(ctx)
+	if err == nil && args.Version != "" && st.Version != args.Version {
+		err = fmt.Errorf("demodb %s: runs version %s and not %s", e.cfg.Address, st.Version, args.Version)
+	}
+	return ferryman.Result{Position: st.Position, History: st.History}, err
+}
+
+// configure stores all parameters; those that are not named go back to their defaults. It works on a stopped instance too.
+func (e *Engine) configure(ctx context.Context, args ferryman.Args) (ferryman.Result, error) {
+	old, err := LoadSettings(e.cfg.Dir)
+	if err != nil {
+		return ferryman.Result{}, err
+	}
+	settings, err := DefaultSettings().With(args.Parameters)
+	if err != nil {
+		return ferryman.Result{}, fmt.Errorf("demodb: %w: %w", ferryman.ErrInvalid, err)
+	}
+	if settings != old {
+		if err := settings.save(e.cfg.Dir); err != nil {
+			return ferryman.Result{}, err
+		}
+	}
+	if _, err := e.client.do(ctx, request{Op: "reload"}); errors.Is(err, syscall.ECONNREFUSED) {
+		return ferryman.Result{}, nil // it reads them when it starts
+	} else if err != nil {
+		return ferryman.Result{}, err
+	}
+	st, err := e.client.Status(ctx)
+	return ferryman.Result{RestartNeeded: st.Settings != settings}, err
+}
+
+// preflight: versions of one major number read each other's log and follow each other.
+func (e *Engine) preflight(ctx context.Context, args ferryman.Args) (ferryman.Result, error) {
+	var res ferryman.Result
+	st, err := e.client.Status(ctx)
+	if err != nil {
+		return res, err
+	}
+	if args.Version != "" {
+		res.NoReturn = major(args.Version) != major(st.Version)
+	}
+	if settings, err := DefaultSettings().With(args.Parameters); err != nil {
+		res.Blockers = append(res.Blockers, err.Error())
+	} else if args.Parameters != nil {
+		res.RestartNeeded = settings.MaxValueBytes != st.Settings.MaxValueBytes
+	}
+	if args.Epoch > 0 {
+		marker := dbhooks.Marker{Epoch: st.Epoch, Fenced: st.Fenced, Primary: st.Role == "primary"}
+		if _, err := marker.Promote(args.Epoch); err != nil {
+			res.Blockers = append(res.Blockers, err.Error())
+		}
+		if !st.Writable && !st.Streaming {
+			res.Blockers = append(res.Blockers, st.Reason)
+		}
+	}
+	res.Position, res.History = st.Position, st.History
+	return res, nil
+}
+
+func major(version string) string {
+	m, _, _ := strings.Cut(version, ".")
+	return m
+}

@@ -1,0 +1,37 @@
+package demodb_test
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"ferryman/dbhooks"
+	"ferryman/dbhooks/conformance"
+	"ferryman/dbhooks/demodb"
+)
+
+// TestMain makes the test binary a demodb, as the ferryman binary is one.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "demodb" {
+		os.Exit(demodb.Main(context.Background(), os.Args[2:], os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+func TestConformance(t *testing.T) {
+	conformance.Run(t, conformance.Suite{
+		New: func(cfg dbhooks.Config) dbhooks.Engine { return demodb.New(cfg) },
+		Put: func(ctx context.Context, cfg dbhooks.Config, key, value string) error {
+			c := demodb.Dial(cfg.Address)
+			defer c.Close()
+			return c.Put(ctx, key, value)
+		},
+		Get: func(ctx context.Context, cfg dbhooks.Config, key string) (string, bool, error) {
+			c := demodb.Dial(cfg.Address)
+			defer c.Close()
+			return c.Get(ctx, key)
+		},
+		Parameters: map[string]string{"maxValueBytes": "8192"},
+		Refused:    map[string]string{"maxValueBytes": "lots"},
+	})
+}

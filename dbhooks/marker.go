@@ -1,0 +1,125 @@
+package dbhooks
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// ErrEpoch says that an operation came with an epoch that this instance may not act on: a newer primary is known, or this epoch was given to another
+// instance. It is final for that epoch: only a newer one, decided by the leader, can succeed.
+var ErrEpoch = errors.New("epoch refused")
+
+// ErrFenced says that the instance is fenced at this epoch: only unfence, or a promotion with a newer epoch, lifts it.
+var ErrFenced = errors.New("fenced")
+
+// Marker is what a single-primary instance remembers, durably and beside its data, about who may write. It holds the rules of epochs for every engine
+// whose database has none of its own. All of its methods return the changed marker and leave the receiver as it was: save first, then act.
+type Marker struct {
+	Epoch   uint64 `json:"epoch"`          // the newest epoch heard of
+	Primary bool   `json:"primary"`        // this instance was promoted at Epoch, or was the primary when it was fenced
+	Fenced  bool   `json:"fenced"`         // no writes, whatever restarts, until unfence or a newer promotion
+	From    string `json:"from,omitempty"` // whom it follows: host:port
+}
+
+// Promote is refused with ErrEpoch when a newer epoch is known or when this epoch belongs to another instance, and with ErrFenced when this epoch was
+// fenced here. The same promotion again is accepted: a primary that restarts comes up without writes, and is promoted again.
+func (m Marker) Promote(epoch uint64) (Marker, error) {
+	switch {
+	case epoch == 0:
+		return m, fmt.Errorf("promote: %w: epochs begin at 1", ErrEpoch)
+	case epoch < m.Epoch:
+		return m, fmt.Errorf("promote at epoch %d: %w: epoch %d is known here", epoch, ErrEpoch, m.Epoch)
+	case epoch == m.Epoch && m.Fenced:
+		return m, fmt.Errorf("promote at epoch %d: %w at this epoch: unfence it, or promote with a newer one", epoch, ErrFenced)
+	case epoch == m.Epoch && !m.Primary:
+		return m, fmt.Errorf("promote at epoch %d: %w: this epoch has another primary", epoch, ErrEpoch)
+	}
+	return Marker{Epoch: epoch, Primary: true}, nil
+}
+
+// Fence is refused only when a newer epoch is known: an old order says nothing about a newer primary.
+func (m Marker) Fence(epoch uint64) (Marker, error) {
+	if epoch < m.Epoch {
+		return m, fmt.Errorf("fence at epoch %d: %w: epoch %d is known here", epoch, ErrEpoch, m.Epoch)
+	}
+	m.Epoch, m.Fenced = epoch, true
+	return m, nil
+}
+
+// Unfence takes the fence away when no newer epoch is known. Whether the instance may write afterwards is for Primary to say.
+func (m Marker) Unfence(epoch uint64) (Marker, error) {
+	if epoch < m.Epoch {
+		return m, fmt.Errorf("unfence at epoch %d: %w: epoch %d is known here", epoch, ErrEpoch, m.Epoch)
+	}
+	m.Epoch, m.Fenced = epoch, false
+	return m, nil
+}
+
+// Follow gives up the right to write and names the primary of the epoch.
+func (m Marker) Follow(epoch uint64, from string) (Marker, error) {
+	if epoch < m.Epoch {
+		return m, fmt.Errorf("follow %s at epoch %d: %w: epoch %d is known here", from, epoch, ErrEpoch, m.Epoch)
+	}
+	return Marker{Epoch: epoch, From: from}, nil
+}
+
+// LoadMarker reads the marker in dir; one that is not there yet is the zero marker. A marker that cannot be read is an error and never the zero one:
+// guessing would forget a fence.
+func LoadMarker(dir string) (Marker, error) {
+	var m Marker
+	raw, err := os.ReadFile(markerPath(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, &m)
+	}
+	if err != nil {
+		return m, fmt.Errorf("read the epoch marker %s: %w; restore it by hand, it says who may write", markerPath(dir), err)
+	}
+	return m, nil
+}
+
+// Save makes m durable in dir before it returns: written beside, synced, renamed, and the directory synced.
+func (m Marker) Save(dir string) error {
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if err := WriteFile(markerPath(dir), append(raw, '\n'), 0o600); err != nil {
+		return fmt.Errorf("save the epoch marker: %w", err)
+	}
+	return nil
+}
+
+func markerPath(dir string) string { return filepath.Join(dir, "ferryman-marker.json") }
+
+// WriteFile replaces the file at path, durably and in one step: whoever reads it sees the old content or the new.
+func WriteFile(path string, content []byte, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// SyncDir makes the names in a directory durable: without it a rename can be undone by a power cut.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
