@@ -1,0 +1,90 @@
+package rpc
+
+import "ferryman"
+
+// Node is where a node is found.
+type Node struct {
+	ID      ferryman.NodeID `json:"id"`
+	Name    string          `json:"name"`
+	Address string          `json:"address"` // of its peer port, host:port
+}
+
+// StatusRequest asks for a node's status once it is another than Since, or when
+// Wait is over; a Wait of zero asks for it now.
+type StatusRequest struct {
+	Since uint64            `json:"since"`
+	Wait  ferryman.Duration `json:"wait"`
+}
+
+// StepRef points to a step's intent in the replicated state: what to do is read
+// there, never taken from the call.
+type StepRef struct {
+	Step  uint64 `json:"step"`
+	Index uint64 `json:"index"` // the log index that holds the intent
+	Term  uint64 `json:"term"`  // the caller's
+}
+
+// JoinRequest is a node that wants to be a member, or tells that its address
+// has changed. The caller's certificate must bear the same name.
+type JoinRequest struct {
+	ID               ferryman.NodeID    `json:"id"`
+	Name             string             `json:"name"`
+	Address          string             `json:"address"`
+	Zone             string             `json:"zone,omitempty"`
+	Witness          bool               `json:"witness,omitempty"`
+	LeaveOnTerminate bool               `json:"leaveOnTerminate,omitempty"`
+	Services         []ferryman.Service `json:"services,omitempty"`
+	BootID           string             `json:"bootID"`
+	Version          string             `json:"version"` // of the agent
+	Format           uint32             `json:"format"`  // of replicated state, the newest it understands
+}
+
+// JoinReply tells a node which cluster answered, and whom to listen to until
+// its own replicated state says so.
+type JoinReply struct {
+	Cluster string `json:"cluster"`
+	Members []Node `json:"members"`
+	// Joined tells that the node is a member now. If it is not, the node asks
+	// again.
+	Joined bool `json:"joined"`
+}
+
+// EnrollRequest asks for a certificate with a join token.
+type EnrollRequest struct {
+	Token   string `json:"token"` // whole, as printed
+	Name    string `json:"name"`
+	Request []byte `json:"request"` // PEM
+}
+
+// EnrollReply makes the caller a node of the cluster. It holds the CA's key, so
+// that every member can sign later; that key travels nowhere else.
+type EnrollReply struct {
+	Certificate   []byte `json:"certificate"` // PEM, as the others
+	CACertificate []byte `json:"caCertificate"`
+	CAKey         []byte `json:"caKey"`
+}
+
+// String keeps the key out of logs.
+func (EnrollReply) String() string { return "certificate and CA" }
+
+// TokenRequest asks for a join token that ends after TTL.
+type TokenRequest struct {
+	TTL ferryman.Duration `json:"ttl"`
+}
+
+// StopRequest asks the agent to end as on SIGTERM: its node stays a member, in
+// maintenance for For (zero is the agent's default).
+type StopRequest struct {
+	Reason string            `json:"reason,omitempty"`
+	For    ferryman.Duration `json:"for,omitempty"`
+}
+
+// LocalReport is what a node knows by itself, also while there is no leader.
+type LocalReport struct {
+	Status ferryman.NodeStatus `json:"status"`
+	State  ferryman.State      `json:"state"`
+	Leader Node                `json:"leader,omitzero"` // empty while none is known
+}
+
+// none is the answer of a call that has nothing to say.
+type none struct{}
