@@ -125,6 +125,8 @@ type NodeStatus struct {
 	Term     uint64          `json:"term"`
 	Leader   NodeID          `json:"leader,omitempty"`
 	Services []ServiceStatus `json:"services,omitempty"`
+	// Selected are the releases ("ferryman/0.2.0") that the next start runs.
+	Selected []string `json:"selected,omitempty"`
 	// Staged are the digests of releases that are complete on this node.
 	Staged []string `json:"staged,omitempty"`
 	// Running are the steps that are being carried out; Outcomes the newest
@@ -143,4 +145,20 @@ func (n NodeStatus) Service(slot string) (ServiceStatus, bool) {
 		}
 	}
 	return ServiceStatus{}, false
+}
+
+// Healthy tells whether all services of the node are as they should be by
+// themselves, or why not. What the cluster wants of them is not judged here.
+func (n NodeStatus) Healthy() (bool, string) {
+	for _, s := range n.Services {
+		switch {
+		case !s.Unit.Active:
+			return false, s.Slot + " is not running"
+		case !s.Instance.Running:
+			return false, s.Slot + " does not answer"
+		case !s.Instance.Healthy:
+			return false, s.Slot + ": " + s.Instance.Reason
+		}
+	}
+	return true, ""
 }

@@ -1,0 +1,157 @@
+package plan
+
+import (
+	"slices"
+	"time"
+
+	"ferryman"
+	"ferryman/upgrade"
+)
+
+// repair brings up services that should run and do not, on nodes that no
+// rollout carries and that are not on their way out: a new node's first start
+// is the same as a crashed one's, only with more of it missing.
+func repair(x *situation) (p proposal) {
+	for _, n := range x.withServices() {
+		if x.carried(n.ID()) || n.Member.Want != ferryman.WantActive || !n.View.Reachable || !n.View.Known {
+			continue
+		}
+		for _, svc := range n.Member.Services {
+			if st, ok := n.View.Status.Service(svc.Slot); ok {
+				x.mend(&p, n, st)
+			} else {
+				p.wait("no-service", n.ID(), "%s does not report its service %s", n.Name(), svc.Slot)
+			}
+		}
+	}
+	return p
+}
+
+// mend proposes the first thing that a service lacks.
+func (x *situation) mend(p *proposal, n upgrade.Node, s ferryman.ServiceStatus) {
+	want, ok := x.installed(s)
+	if !ok {
+		p.wait("no-document", n.ID(), "%s waits for a desired state that says what to run", n.Name())
+		return
+	}
+	target := want.Target
+	args := ferryman.Args{Engine: x.engine, Version: target.Version, RestartGeneration: target.RestartGeneration, Parameters: target.Parameters, Keep: x.policy.KeepVersions}
+	do := func(op ferryman.Op) { x.again(p, ferryman.Step{Op: op, Node: n.ID(), Service: s.Slot, Args: args}, 0) }
+	if !upgrade.Selects(s, target) {
+		if digest := want.Release.Digest(); digest != "" && !slices.Contains(n.View.Status.Staged, digest) {
+			args.Release = &want.Release
+			x.again(p, ferryman.Step{Op: ferryman.OpStage, Node: n.ID(), Args: args}, 0)
+			return
+		}
+		if s.Unit.Active {
+			do(ferryman.OpStop)
+			return
+		}
+		do(ferryman.OpSwitch)
+		return
+	}
+	switch {
+	case !s.Unit.Active:
+		if x.flapping(p, n, s) {
+			return
+		}
+		do(ferryman.OpStart)
+	case !s.Instance.Running:
+		p.wait("no-answer", n.ID(), "%s: %s is started and does not answer: %s", n.Name(), s.Slot, s.Instance.Reason)
+	case !x.single:
+	case x.s.Primary.Epoch == 0:
+		x.initialise(p, n, s, do)
+	case n.Primary || x.s.Switchover != nil && x.s.Switchover.From == n.ID() && !x.s.Switchover.Committed:
+	default:
+		x.replicate(p, n, s, args)
+	}
+}
+
+// installed is what a service is started with: what it was switched to, once
+// some rollout was complete; otherwise what is complete, or else wanted first.
+func (x *situation) installed(s ferryman.ServiceStatus) (ferryman.Known, bool) {
+	complete, known := x.s.Complete[ferryman.PartDatabase]
+	switch {
+	case x.s.Accepted == nil:
+		return ferryman.Known{}, false
+	case s.Unit.Active || known && s.Selected.Version != "":
+		return ferryman.Known{Target: s.Selected}, true
+	case known:
+		return complete, true
+	}
+	return x.s.Desired(ferryman.PartDatabase), true
+}
+
+// flapping holds a service back that was started and died again and again: it
+// would only hide what is wrong.
+func (x *situation) flapping(p *proposal, n upgrade.Node, s ferryman.ServiceStatus) bool {
+	recent := 0
+	var last time.Time
+	for _, st := range x.tried(n.ID(), s.Slot, ferryman.OpStart, 0) {
+		if !st.Open() && x.now.Sub(st.Outcome.Ended) < 10*time.Minute {
+			recent++
+			last = st.Outcome.Ended
+		}
+	}
+	if rest := backoff(recent-1) - x.now.Sub(last); recent > 1 && rest > 0 {
+		p.wait("flapping", n.ID(), "%s on %s ended %d times within ten minutes (%s); it is started again in %s", s.Slot, n.Name(), recent, s.Unit.Result, rest.Round(time.Second))
+		return true
+	}
+	return false
+}
+
+// initialise makes the first database, once, on the first node that is ready.
+func (x *situation) initialise(p *proposal, n upgrade.Node, s ferryman.ServiceStatus, do func(ferryman.Op)) {
+	if x.s.Initialised {
+		return
+	}
+	if s.Instance.Initialised {
+		p.wait("foreign-data", n.ID(), "%s holds a database that this cluster did not make; move its data directory away, or start the cluster on that node alone", n.Name())
+		return
+	}
+	for _, st := range x.s.Ledger {
+		if st.Op == ferryman.OpInitialise && st.Open() {
+			return
+		}
+	}
+	for _, st := range p.steps {
+		if st.Op == ferryman.OpInitialise {
+			return
+		}
+	}
+	do(ferryman.OpInitialise)
+}
+
+// replicate makes a service a replica of the recorded primary.
+func (x *situation) replicate(p *proposal, n upgrade.Node, s ferryman.ServiceStatus, args ferryman.Args) {
+	primary := x.primaryService()
+	if upgrade.Follows(s, primary, x.s.Primary) && !s.Instance.Diverged {
+		return
+	}
+	if !primary.Instance.Writable {
+		p.wait("no-primary", n.ID(), "%s follows when the primary %s accepts writes", n.Name(), x.name(x.s.Primary.Node))
+		return
+	}
+	args.From, args.Epoch = primary.Address, x.s.Primary.Epoch
+	op := ferryman.OpFollow
+	if !s.Instance.Initialised {
+		op = ferryman.OpClone
+	} else if x.diverged(n, s) {
+		op = ferryman.OpClone
+		if s.Traits.Can(ferryman.OpRewind) && !x.failedLast(n.ID(), s.Slot, ferryman.OpRewind) {
+			op = ferryman.OpRewind
+		}
+	}
+	x.again(p, ferryman.Step{Op: op, Node: n.ID(), Service: s.Slot, Args: args}, 0)
+}
+
+// diverged tells whether the service's data are known not to be a prefix of
+// the primary's: the engine says so, by its status or when it was told to follow.
+func (x *situation) diverged(n upgrade.Node, s ferryman.ServiceStatus) bool {
+	return s.Instance.Diverged
+}
+
+func (x *situation) failedLast(node ferryman.NodeID, service string, op ferryman.Op) bool {
+	tried := x.tried(node, service, op, 0)
+	return len(tried) > 0 && !tried[len(tried)-1].Open() && !tried[len(tried)-1].Outcome.Done()
+}

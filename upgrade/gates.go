@@ -1,0 +1,141 @@
+package upgrade
+
+import (
+	"fmt"
+	"time"
+
+	"ferryman"
+)
+
+// Gate lets a new passage begin, or says why not. Codes are short and stable.
+type Gate struct {
+	Code, Reason string
+}
+
+// Open tells whether the gate lets the passage through.
+func (g Gate) Open() bool { return g.Code == "" }
+
+func shut(code, format string, args ...any) Gate { return Gate{code, fmt.Sprintf(format, args...)} }
+
+// Gates says whether a passage may begin now. When a part goes back only a
+// person's hold keeps it waiting: a way back is not delayed.
+func Gates(s ferryman.State, part ferryman.Part, pp ferryman.PartProgress, nodes []Node, now time.Time) Gate {
+	if hold, held := s.RolloutHold(); held {
+		return shut("paused", "the rollout is %s; `ferryman rollout resume` lets it go on", hold)
+	}
+	if pp.Status == ferryman.PartReverting {
+		return Gate{}
+	}
+	policy := s.Policy()
+	if g := window(policy.Windows, now); !g.Open() {
+		return g
+	}
+	return bake(policy, pp, nodes, now)
+}
+
+func window(windows []ferryman.Window, now time.Time) Gate {
+	if len(windows) == 0 {
+		return Gate{}
+	}
+	text := ""
+	for _, w := range windows {
+		if w.Contains(now) {
+			return Gate{}
+		}
+		text += ", " + w.String()
+	}
+	return shut("window", "no node is carried outside of the window %s", text[2:])
+}
+
+// bake holds the rollout after its canaries until they have been healthy for
+// the bake time, or a person says continue.
+func bake(policy ferryman.Policy, pp ferryman.PartProgress, nodes []Node, now time.Time) Gate {
+	canaries := 0
+	if policy.Canary != nil {
+		canaries = *policy.Canary
+	}
+	if canaries == 0 || policy.Bake == 0 || pp.Continue || len(pp.Carried) < canaries {
+		return Gate{}
+	}
+	for _, c := range pp.Carried[:canaries] {
+		if rest := policy.Bake.Std() - now.Sub(c.Ended); rest > 0 {
+			return shut("bake", "the canary bakes for another %s; `ferryman rollout continue` goes on at once", rest.Round(time.Second))
+		}
+		for _, n := range nodes {
+			if n.ID() == c.Node && !n.HealthyFor(policy.Bake, now) {
+				return shut("bake", "the canary %s has not been healthy for %s yet: %s", n.Name(), policy.Bake, n.Down)
+			}
+		}
+	}
+	return Gate{}
+}
+
+// Budget says whether id may be taken out of service beside what is down
+// already, whatever the cause. A node that is down itself costs nothing more,
+// but nodes are carried no more at a time than the budget has room for.
+func Budget(max int, nodes []Node, passages map[ferryman.NodeID]ferryman.Passage, id ferryman.NodeID) Gate {
+	down, self, first := 0, false, ""
+	for _, n := range nodes {
+		_, carried := passages[n.ID()]
+		switch {
+		case n.ID() == id:
+			self = n.Down != ""
+		case carried:
+			down++
+			if first == "" {
+				first = n.Name() + " is being carried"
+			}
+		case n.Down != "":
+			down++
+			if first == "" {
+				first = n.Name() + ": " + n.Down
+			}
+		}
+	}
+	if self && len(passages) < max || down+1 <= max {
+		return Gate{}
+	}
+	return shut("budget", "maxUnavailable is %d and %d nodes are unavailable already (%s)", max, down, first)
+}
+
+// Quorum says whether the node's agent may be taken down as far as Raft is
+// concerned: the voters that answer without it must still be a majority.
+func Quorum(nodes []Node, id ferryman.NodeID) Gate {
+	total, alive := 0, 0
+	for _, n := range nodes {
+		if n.Suffrage != ferryman.Voter {
+			continue
+		}
+		total++
+		if n.ID() != id && n.View.Reachable {
+			alive++
+		}
+	}
+	if total > 1 && alive < total/2+1 {
+		return shut("quorum", "only %d of %d voters would answer, fewer than a majority", alive, total)
+	}
+	return Gate{}
+}
+
+// Versions says whether carrying a node to goal would make three versions of
+// one thing; then the nodes that are on neither side go back first.
+func Versions(nodes []Node, part ferryman.Part, goal ferryman.Target, id ferryman.NodeID) bool {
+	seen := map[string]bool{goal.Version: true}
+	for _, n := range nodes {
+		if n.ID() == id {
+			continue
+		}
+		if part == ferryman.PartAgents {
+			if n.View.Known {
+				seen[n.View.Status.Agent.Version] = true
+			}
+			continue
+		}
+		for _, s := range n.View.Status.Services {
+			if s.Selected.Version != "" {
+				seen[s.Selected.Version] = true
+			}
+		}
+	}
+	return len(seen) <= 2
+}

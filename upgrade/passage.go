@@ -1,0 +1,224 @@
+package upgrade
+
+import (
+	"slices"
+
+	"ferryman"
+)
+
+// Next is what a passage does next: an operation, or a reason for waiting, or
+// that it is done. A switchover is asked for by Switchover.
+type Next struct {
+	Op         ferryman.Op
+	Service    string
+	Args       ferryman.Args
+	Node       ferryman.NodeID // whom the operation is for; empty means the passage's node
+	Wait       string
+	Switchover bool
+	Done       bool
+}
+
+// Facts are what a passage reads beside its node.
+type Facts struct {
+	Goal    ferryman.Known
+	Engine  string
+	Primary ferryman.Primary
+	// PrimaryService is the primary's service as last reported.
+	PrimaryService ferryman.ServiceStatus
+	// Ended tells how the newest closed step of that operation on the node's
+	// service went within this passage; nil when there was none.
+	Ended func(service string, op ferryman.Op) *ferryman.Step
+	// CanSwitchOver tells that another node could be the primary.
+	CanSwitchOver bool
+}
+
+// Database is the passage of one node's services to a version, a restart or
+// parameters: the next operation is the first that is not yet true in the
+// world. The ledger is asked only for what leaves no trace there.
+func Database(n Node, p ferryman.Passage, f Facts) Next {
+	for _, svc := range n.Member.Services {
+		s, ok := n.View.Status.Service(svc.Slot)
+		if !ok {
+			return Next{Wait: n.Name() + " does not report " + svc.Slot}
+		}
+		if next := service(n, s, f); !next.Done {
+			return next
+		}
+	}
+	return Next{Done: true}
+}
+
+func service(n Node, s ferryman.ServiceStatus, f Facts) Next {
+	target := f.Goal.Target
+	args := ferryman.Args{Engine: f.Engine, Version: target.Version, RestartGeneration: target.RestartGeneration, Parameters: target.Parameters}
+	do := func(op ferryman.Op) Next { return Next{Op: op, Service: s.Slot, Args: args} }
+	if !Selects(s, target) {
+		if onlyParameters(s.Selected, target) && s.Unit.Active && s.Instance.Running {
+			if configured := f.Ended(s.Slot, ferryman.OpConfigure); !ended(configured) || !configured.Outcome.Result.RestartNeeded {
+				return do(ferryman.OpConfigure)
+			}
+		}
+		if s.Unit.Active {
+			return stop(n, s, f, do)
+		}
+		return do(ferryman.OpSwitch)
+	}
+	if s.Unit.Active && !launches(s, target) {
+		return stop(n, s, f, do)
+	}
+	if !s.Unit.Active || !s.Instance.Running {
+		return do(ferryman.OpStart)
+	}
+	if f.Primary.Epoch > 0 && !n.Primary {
+		if !Follows(s, f.PrimaryService, f.Primary) {
+			if !f.PrimaryService.Instance.Writable {
+				return Next{Wait: "the primary does not accept writes yet, so that " + n.Name() + " cannot follow it"}
+			}
+			args.From, args.Epoch = f.PrimaryService.Address, f.Primary.Epoch
+			return do(ferryman.OpFollow)
+		}
+		if !s.Instance.Streaming {
+			return Next{Wait: n.Name() + " is catching up with the primary"}
+		}
+	}
+	if n.Primary && !s.Instance.Writable {
+		return Next{Wait: n.Name() + " is the primary and does not accept writes yet"}
+	}
+	if verified := f.Ended(s.Slot, ferryman.OpVerify); !ended(verified) || verified.Outcome.Ended.Before(s.Unit.Since) {
+		if !n.Primary {
+			args.History, args.Position = f.PrimaryService.Instance.History, f.PrimaryService.Instance.Position
+		}
+		return do(ferryman.OpVerify)
+	}
+	if s.Instance.Drained && s.Traits.Can(ferryman.OpUndrain) {
+		return do(ferryman.OpUndrain)
+	}
+	return Next{Done: true}
+}
+
+// stop is the way down: drained, not the primary if another node can be, and
+// nothing that the engine says against it.
+func stop(n Node, s ferryman.ServiceStatus, f Facts, do func(ferryman.Op) Next) Next {
+	if n.Primary && f.CanSwitchOver {
+		return Next{Switchover: true}
+	}
+	if len(s.Instance.Blockers) > 0 {
+		return Next{Wait: n.Name() + " must not be stopped now: " + s.Instance.Blockers[0]}
+	}
+	if s.Traits.Can(ferryman.OpDrain) && !s.Instance.Drained && s.Instance.Running {
+		return do(ferryman.OpDrain)
+	}
+	if s.Traits.Can(ferryman.OpCheckpoint) && s.Instance.Running && !ended(f.Ended(s.Slot, ferryman.OpCheckpoint)) {
+		return do(ferryman.OpCheckpoint)
+	}
+	return do(ferryman.OpStop)
+}
+
+// Follows tells whether a service follows the primary of its epoch.
+func Follows(s, primary ferryman.ServiceStatus, p ferryman.Primary) bool {
+	return s.Instance.Role == ferryman.RoleReplica && s.Instance.Following == primary.Address && s.Instance.Epoch == p.Epoch
+}
+
+func ended(st *ferryman.Step) bool { return st != nil && st.Outcome.Done() }
+
+func onlyParameters(t, goal ferryman.Target) bool {
+	t.Parameters = goal.Parameters
+	return same(t, goal)
+}
+
+// Agent is the passage of one node's agent: leadership away, a vote given up
+// where that is safe, the version switched, the agent ended and, when it has
+// come back and caught up, the vote given back.
+func Agent(n Node, p ferryman.Passage, f Facts, nodes []Node, always bool) Next {
+	target := f.Goal.Target
+	args := ferryman.Args{Engine: ferryman.AgentEngine, Version: target.Version, RestartGeneration: target.RestartGeneration}
+	if n.At(ferryman.PartAgents, target) {
+		switch {
+		case n.Down != "":
+			return Next{Wait: n.Name() + ": " + n.Down}
+		case !n.View.CaughtUp:
+			return Next{Wait: n.Name() + " has come back and is catching up with the Raft log"}
+		case p.Voter && n.Suffrage != ferryman.Voter && !seatTaken(nodes):
+			return Next{Op: ferryman.OpVote}
+		}
+		return Next{Done: true}
+	}
+	if n.Leader {
+		to, ok := heir(nodes, n.ID())
+		if !ok {
+			if voters(nodes) == 1 {
+				return restart(n, args)
+			}
+			return Next{Wait: "no other voter has caught up to take Raft's leadership from " + n.Name()}
+		}
+		return Next{Op: ferryman.OpTransfer, Args: ferryman.Args{To: to}}
+	}
+	if n.Suffrage == ferryman.Voter {
+		demote, spare := Demotion(nodes, n.ID(), always)
+		if spare != "" {
+			return Next{Op: ferryman.OpVote, Node: spare}
+		}
+		if demote {
+			return Next{Op: ferryman.OpDemote}
+		}
+	}
+	return restart(n, args)
+}
+
+func restart(n Node, args ferryman.Args) Next {
+	if v := args.Version; v != "" && n.View.Status.Agent.Version != v && !slices.Contains(n.View.Status.Selected, ferryman.ReleaseKey(ferryman.AgentEngine, v)) {
+		return Next{Op: ferryman.OpSwitch, Args: args}
+	}
+	return Next{Op: ferryman.OpExit, Args: args}
+}
+
+// Demotion says whether a voter is demoted before its agent restarts: when
+// three voters remain without it, or when a caught-up non-voter takes its
+// seat, which then has to get its vote first.
+func Demotion(nodes []Node, id ferryman.NodeID, always bool) (demote bool, spare ferryman.NodeID) {
+	v := voters(nodes)
+	if v-1 >= 3 || always && v > 1 {
+		return true, ""
+	}
+	if v != 3 {
+		return false, ""
+	}
+	for _, n := range nodes {
+		if n.ID() != id && n.Suffrage == ferryman.Nonvoter && n.View.CaughtUp && n.Down == "" && n.Member.Want == ferryman.WantActive {
+			return false, n.ID()
+		}
+	}
+	return false, ""
+}
+
+func voters(nodes []Node) (n int) {
+	for _, o := range nodes {
+		if o.Suffrage == ferryman.Voter {
+			n++
+		}
+	}
+	return n
+}
+
+// seatTaken tells that an odd number of at least three voters stands without
+// the demoted node: a spare has its seat, and it stays one itself.
+func seatTaken(nodes []Node) bool { v := voters(nodes); return v >= 3 && v%2 == 1 }
+
+// heir is the voter that takes leadership: one that was carried already, if
+// there is one, that is not the primary, if there is another.
+func heir(nodes []Node, but ferryman.NodeID) (ferryman.NodeID, bool) {
+	best, rank := ferryman.NodeID(""), -1
+	for _, n := range nodes {
+		if n.ID() == but || n.Suffrage != ferryman.Voter || n.Down != "" || !n.View.CaughtUp || n.Member.Want != ferryman.WantActive {
+			continue
+		}
+		r := 0
+		if !n.Primary {
+			r = 1
+		}
+		if r > rank {
+			best, rank = n.ID(), r
+		}
+	}
+	return best, best != ""
+}
