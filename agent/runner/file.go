@@ -1,0 +1,96 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// File is where the journal lives.
+type File interface {
+	// Load returns what was saved last, or an error that is fs.ErrNotExist.
+	Load() ([]byte, error)
+	// Save replaces the content, durably and in one step.
+	Save(content []byte) error
+	// SetAside keeps a copy of content that could not be understood and says where.
+	SetAside(content []byte) (where string, err error)
+}
+
+// OpenFile returns the File at path. Its directory must exist; whoever owns the directory's lock is the only writer.
+func OpenFile(path string) File { return file(path) }
+
+type file string
+
+func (f file) Load() ([]byte, error) { return os.ReadFile(string(f)) }
+
+func (f file) Save(content []byte) error { return replace(string(f), content) }
+
+func (f file) SetAside(content []byte) (string, error) {
+	where := fmt.Sprintf("%s.unreadable-%s", string(f), time.Now().UTC().Format("20060102T150405.000"))
+	return where, replace(where, content)
+}
+
+// replace writes beside, syncs, renames, and syncs the directory: after a power cut there is the old content or the new.
+func replace(path string, content []byte) error {
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// maxLog is how much of a log goes into the reason of a failed start: reasons are committed in Raft.
+const maxLog = 2 << 10
+
+// LogTail returns the last lines of the log at path, at most 2 KiB, or "" when it cannot be read.
+func LogTail(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	// One byte more tells whether the first line is whole.
+	from := max(0, info.Size()-maxLog-1)
+	raw, err := io.ReadAll(io.NewSectionReader(f, from, maxLog+1))
+	if err != nil {
+		return ""
+	}
+	return lastLines(string(raw), maxLog)
+}
+
+// lastLines cuts text to its last whole lines of at most size bytes.
+func lastLines(text string, size int) string {
+	text = strings.ToValidUTF8(strings.TrimSpace(text), "?")
+	if len(text) <= size {
+		return text
+	}
+	cut := text[len(text)-size:]
+	if _, rest, ok := strings.Cut(cut, "\n"); ok {
+		return rest
+	}
+	for !utf8.RuneStart(cut[0]) {
+		cut = cut[1:]
+	}
+	return cut
+}

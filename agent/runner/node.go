@@ -1,0 +1,88 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"ferryman"
+)
+
+// stage makes a release complete on this node and then removes old ones.
+func (r *Runner) stage(ctx context.Context, s ferryman.Step) (effect, error) {
+	if s.Args.Release == nil {
+		return effect{}, fmt.Errorf("stage %s %s: the step says nothing of how it is installed: %w", s.Args.Engine, s.Args.Version, ferryman.ErrInvalid)
+	}
+	if _, err := r.deps.Store.Stage(ctx, s.Args.Engine, s.Args.Version, *s.Args.Release); err != nil {
+		return effect{}, err
+	}
+	if s.Args.Keep > 0 {
+		if _, err := r.deps.Store.Prune(ctx, s.Args.Engine, s.Args.Keep, r.inUse(s)...); err != nil {
+			// The release is there, which is what the step is for; a full disk will say so itself.
+			r.log.Warn("old releases could not be removed", "engine", s.Args.Engine, "err", err)
+		}
+	}
+	return effect{}, nil
+}
+
+// inUse are the paths that pruning must spare: what is being staged, and what services run or are to run.
+func (r *Runner) inUse(s ferryman.Step) []string {
+	versions := []string{s.Args.Version}
+	for _, w := range r.watchers {
+		if w.svc.Service.Engine == s.Args.Engine {
+			sel := r.journal.selection(w.svc.Slot)
+			versions = append(versions, sel.Selected.Version, sel.Launched.Version)
+		}
+	}
+	all, _ := r.deps.Store.List(s.Args.Engine) // when it fails, so does Prune
+	var paths []string
+	for _, in := range all {
+		if slices.Contains(versions, in.Version) {
+			paths = append(paths, in.Path)
+		}
+	}
+	return paths
+}
+
+// switchAgent makes another version of the agent the one that starts next.
+func (r *Runner) switchAgent(ctx context.Context, s ferryman.Step) (effect, error) {
+	if s.Args.Engine != ferryman.AgentEngine {
+		return effect{}, fmt.Errorf("switch %s %s: no service is named: %w", s.Args.Engine, s.Args.Version, ferryman.ErrInvalid)
+	}
+	if s.Args.Version == "" {
+		return effect{}, nil // not managed: the agent that is installed starts again
+	}
+	in, err := r.find(s.Args.Engine, s.Args.Version, digestOf(s.Args))
+	if err != nil {
+		return effect{}, err
+	}
+	return effect{}, r.deps.Store.Switch(ctx, in.Engine, in.Version, in.SHA256)
+}
+
+// exit ends the agent, so that it comes up again under another generation. The record comes first: an agent that ended before its record would end
+// again, and again, whenever the step is asked for.
+func (r *Runner) exit(s ferryman.Step) (effect, error) {
+	return effect{
+		note: func(b *book) { b.Agent = s.Args.RestartGeneration },
+		then: func() {
+			r.deps.Exit(fmt.Sprintf("step %d restarts the agent (restart generation %d)", s.ID, s.Args.RestartGeneration))
+		},
+	}, nil
+}
+
+// depart stops the services and ends the agent for good.
+func (r *Runner) depart(ctx context.Context, s ferryman.Step) (effect, error) {
+	var errs []error
+	for _, w := range r.watchers {
+		errs = append(errs, w.stop(ctx))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return effect{}, err
+	}
+	why := fmt.Sprintf("step %d removed it from the cluster", s.ID)
+	return effect{
+		note: func(b *book) { b.Departed = why },
+		then: func() { r.deps.Exit(why) },
+	}, nil
+}
