@@ -1,0 +1,115 @@
+package install
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"ferryman"
+)
+
+// Stage makes the release whole on this node, and returns at once when it is. What is in use is not touched.
+// ErrRefused when the artefact is not what the document says; nothing of it is left then. After any other error it may be called again, and goes on
+// where the download ended.
+func (s *Store) Stage(ctx context.Context, engine, version string, r ferryman.Release) (Installed, error) {
+	if r.Package != nil {
+		return Installed{}, fmt.Errorf("stage %s %s: %w", engine, version, ErrPackage)
+	}
+	if r.Archive == nil {
+		return Installed{}, fmt.Errorf("stage %s %s: the document has no release of that name", engine, version)
+	}
+	in, err := s.stage(ctx, engine, version, *r.Archive)
+	if err != nil {
+		return Installed{}, fmt.Errorf("stage %s %s from %s: %w", engine, version, r.Archive.URL, err)
+	}
+	return in, nil
+}
+
+func (s *Store) stage(ctx context.Context, engine, version string, a ferryman.Archive) (Installed, error) {
+	sha, err := identify(engine, version, a.SHA256)
+	if err != nil {
+		return Installed{}, err
+	}
+	a.SHA256 = sha
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return Installed{}, err
+	}
+	defer leave()
+	in, err := s.find(engine, version, sha)
+	if err == nil || !errors.Is(err, ErrNotStaged) {
+		return in, err
+	}
+
+	artefact, err := s.fetch(ctx, a)
+	if err != nil {
+		return Installed{}, err
+	}
+	defer artefact.Close()
+	in = Installed{Engine: engine, Version: version, SHA256: sha, Size: a.Size, Time: time.Now().UTC()}
+	if in.Path, err = s.place(ctx, artefact, in); err != nil {
+		if errors.Is(err, ErrRefused) {
+			s.discard(sha)
+		}
+		return Installed{}, err
+	}
+	s.discard(sha)
+	s.log.Info("release staged", "engine", engine, "version", version, "sha256", sha, "path", in.Path)
+	return in, nil
+}
+
+// place unpacks beside the final place, marks what is whole, and only then gives it its name.
+func (s *Store) place(ctx context.Context, artefact io.Reader, in Installed) (path string, err error) {
+	dir := s.engineDir(in.Engine)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	tmp, err := os.MkdirTemp(dir, tempPrefix)
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(tmp))
+		}
+	}()
+	if err := os.Chmod(tmp, 0o755); err != nil { // MkdirTemp keeps it private, but the database may run as another user
+		return "", err
+	}
+	room, err := free(s.base)
+	if err != nil {
+		return "", err
+	}
+	if err := unpack(ctx, artefact, tmp, s.limits, room); err != nil {
+		return "", err
+	}
+	if err := writeMark(tmp, in); err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, releaseName(in.Version, in.SHA256))
+	if err := os.RemoveAll(path); err != nil { // it has no sound mark, or we were not here
+		return "", err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return "", err
+	}
+	return path, syncDir(dir)
+}
+
+func writeMark(dir string, in Installed) error {
+	raw, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, markName), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(raw, '\n'))
+	return errors.Join(err, f.Sync(), f.Close(), syncDir(dir))
+}
