@@ -100,11 +100,14 @@ func tokenCreds(token identity.Token) clientCreds {
 
 func (c clientCreds) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := credentials.NewTLS(c.config(authority)).ClientHandshake(ctx, authority, raw)
+	if err == nil {
+		conn, err = awaitWelcome(ctx, conn)
+	}
 	c.last.set(err)
 	if err != nil {
 		return nil, nil, err
 	}
-	return &heedfulConn{conn, c.last}, info, nil
+	return conn, info, nil
 }
 
 func (clientCreds) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -120,20 +123,41 @@ func (c clientCreds) Clone() credentials.TransportCredentials { return c }
 // OverrideServerName does nothing: names of hosts play no part here.
 func (clientCreds) OverrideServerName(string) error { return nil }
 
-// heedfulConn notices that the server refused our certificate: in TLS 1.3 the
-// client hears of it only after the handshake, at its first read.
-type heedfulConn struct {
-	net.Conn
-	last *failure
-}
-
-func (c *heedfulConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+// awaitWelcome waits for the first byte of the server's settings, which it sends
+// by itself once it has accepted our certificate. In TLS 1.3 the client's
+// handshake is over before that, and a refusal that comes while the client
+// writes is lost in a reset connection.
+func awaitWelcome(ctx context.Context, conn net.Conn) (net.Conn, error) {
+	giveUp := context.AfterFunc(ctx, func() { conn.Close() })
+	first := make([]byte, 1)
+	_, err := io.ReadFull(conn, first)
+	if !giveUp() && ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "remote error" {
-		c.last.set(fmt.Errorf("%w: %s refused this node's certificate (%v); its log says why", ErrUnauthenticated, c.RemoteAddr(), op.Err))
+		err = fmt.Errorf("%w: %s refused this node's certificate (%w); its log says why", ErrUnauthenticated, conn.RemoteAddr(), op.Err)
 	}
-	return n, err
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return &startedConn{Conn: conn, first: first}, nil
+}
+
+// startedConn gives back what was read from it already.
+type startedConn struct {
+	net.Conn
+	first []byte // used by gRPC's one reader
+}
+
+func (c *startedConn) Read(p []byte) (int, error) {
+	if len(c.first) > 0 {
+		n := copy(p, c.first)
+		c.first = c.first[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
 }
 
 // failure is why the newest connection attempt failed; nil if it did not.
