@@ -1,0 +1,57 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"ferryman"
+	"ferryman/agent/config"
+	"ferryman/agent/reconcile"
+	"ferryman/agent/source"
+)
+
+// filePoll is how often a desired state in a file is looked at.
+const filePoll = time.Second
+
+// controlAPI makes what brings documents, and speaks with the api-server, as
+// configured; without either, the accepted document stays in force.
+func controlAPI(cfg config.Source) (source.Source, reconcile.Hosts, error) {
+	switch {
+	case cfg.File != "":
+		return source.NewFile(cfg.File, filePoll), nil, nil
+	case cfg.URL != "":
+		client, err := source.NewClient(remote(cfg))
+		if err != nil {
+			return nil, nil, err
+		}
+		return client.Desired(), apiServer{client}, nil
+	}
+	return nil, nil, nil
+}
+
+func remote(cfg config.Source) source.Remote {
+	return source.Remote{URL: cfg.URL, TokenFile: cfg.TokenFile, Interval: cfg.PollInterval.Std()}
+}
+
+// apiServer is the client in the words of reconcile.
+type apiServer struct{ *source.Client }
+
+func (a apiServer) Current(ctx context.Context) (names []string, minimal bool, err error) {
+	hosts, err := a.CurrentHosts(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, h := range hosts {
+		names = append(names, h.Address)
+	}
+	return names, a.Minimal(), nil
+}
+
+func (a apiServer) Ask(ctx context.Context, ask reconcile.Ask) error {
+	return a.RequestHosts(ctx, source.HostRequest{NumDesiredHosts: ask.Total, RemoveHosts: ask.Remove, LostHosts: ask.Lost,
+		Term: ask.Term, Generation: ask.Generation})
+}
+
+func (a apiServer) Report(ctx context.Context, r ferryman.Report) error {
+	return a.Client.Report(ctx, r)
+}

@@ -1,0 +1,98 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"ferryman"
+	"ferryman/agent/config"
+	"ferryman/agent/runner"
+	"ferryman/dbhooks"
+	"ferryman/dbhooks/demodb"
+	"ferryman/dbhooks/redis"
+	"ferryman/systemd"
+	"ferryman/upgrade/install"
+)
+
+// host is what the runner works with on a real machine.
+type host struct {
+	services []runner.Service
+	units    units
+	releases *install.Store
+	engine   dbhooks.Engine
+}
+
+type units interface {
+	runner.Units
+	Close() error
+}
+
+// openHost makes the service manager, the installed releases and the engine
+// that the configuration names. A witness has no service.
+func openHost(ctx context.Context, cfg config.Config, log *slog.Logger) (h *host, err error) {
+	h = &host{}
+	defer func() {
+		if err != nil {
+			_ = h.close()
+		}
+	}()
+	db := cfg.Database
+	if h.releases, err = install.Open(cmp.Or(db.Home, filepath.Join(cfg.DataDir, "releases")), install.Options{Log: log}); err != nil {
+		return h, err
+	}
+	if err := h.releases.Clean(ctx); err != nil {
+		log.Warn("what earlier downloads left could not be removed", "error", err)
+	}
+	if db.Supervisor == config.SupervisorSystemd {
+		h.units, err = systemd.NewBus(log)
+	} else {
+		h.units, err = systemd.NewSupervisor(filepath.Join(cfg.DataDir, "units"), log)
+	}
+	if err != nil {
+		return h, err
+	}
+	if db.Engine == "" {
+		return h, nil
+	}
+	if h.engine, err = newEngine(db); err != nil {
+		return h, err
+	}
+	s := runner.Service{
+		Service: ferryman.Service{Slot: db.Slot, Engine: db.Engine, Address: db.Address},
+		Engine:  h.engine,
+		Unit:    cmp.Or(db.Unit, "ferryman-"+db.Slot),
+	}
+	if db.Unit == "" {
+		s.LogFile = filepath.Join(cfg.DataDir, db.Slot+".log")
+		s.Log = func() string { return runner.LogTail(s.LogFile) }
+	}
+	h.services = []runner.Service{s}
+	return h, nil
+}
+
+func newEngine(db config.Database) (dbhooks.Engine, error) {
+	c := dbhooks.Config{Address: db.Address, Dir: db.DataDir, Extra: map[string]string{"sync_replicas": fmt.Sprint(db.SyncReplicas)}}
+	switch db.Engine {
+	case config.EngineDemodb:
+		return demodb.New(c), nil
+	case config.EngineRedis:
+		return redis.New(c), nil
+	}
+	return nil, fmt.Errorf("database.engine %s: %w", db.Engine, ferryman.ErrUnsupported)
+}
+
+// close gives up what is held. The services go on running.
+func (h *host) close() error {
+	var errs []error
+	if c, ok := h.engine.(interface{ Close() error }); ok {
+		errs = append(errs, c.Close())
+	}
+	if h.units != nil {
+		errs = append(errs, h.units.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,191 @@
+package reconcile_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"ferryman"
+	"ferryman/agent/state"
+)
+
+// violation is a broken invariant (design, section 14).
+type violation struct{ invariant, text string }
+
+func (v violation) Error() string { return v.invariant + ": " + v.text }
+
+func (w *world) violated(invariant, format string, args ...any) {
+	v := violation{invariant, fmt.Sprintf(format, args...)}
+	w.log("VIOLATED %v", v)
+	panic(v)
+}
+
+// check holds the world against what must always be true.
+func (w *world) check() {
+	var writable []string
+	for _, n := range w.nodes {
+		if n.alive && n.db.running && n.db.writable {
+			writable = append(writable, n.name)
+			if i := slices.IndexFunc(w.acked, func(id int) bool { _, ok := slices.BinarySearch(n.db.log, id); return !ok }); i >= 0 {
+				w.violated("I2", "write %d was acknowledged and is not on the primary %s", w.acked[i], n.name)
+			}
+		}
+		for id, runs := range n.runs {
+			if runs > 1 {
+				w.violated("I6", "step %d ran %d times on %s", id, runs, n.name)
+			}
+		}
+	}
+	if len(writable) > 1 {
+		w.violated("I1", "%v accept writes at once", writable)
+	}
+	down := 0
+	for id, m := range w.state.Members {
+		n := w.byID(id)
+		if m.Want != ferryman.WantLeaving && n.alive && (n.exiting || n.db.stopped && !n.db.running) {
+			down++
+		}
+	}
+	if max := w.state.Policy().MaxUnavailable; down > max {
+		w.violated("I3", "%d nodes are down because of us, maxUnavailable is %d", down, max)
+	}
+	if a := w.state.Accepted; a != nil {
+		if a.Document.Generation < w.highest {
+			w.violated("I5", "generation %d came after %d", a.Document.Generation, w.highest)
+		}
+		w.highest = a.Document.Generation
+	}
+	versions := map[string]bool{}
+	for id := range w.state.Members {
+		if n := w.byID(id); n.db.running {
+			versions[n.db.launched.Version] = true
+		}
+	}
+	if len(versions) > 2 {
+		w.violated("I5", "three versions run at once: %v", versions)
+	}
+	for _, e := range w.state.Events {
+		if e.Time.Equal(w.now) && e.Kind == "switchover" {
+			w.struck["switchovers"]++
+		}
+		if e.Time.Equal(w.now) && e.Kind == "quarantine" {
+			w.struck["reverts"]++
+		}
+	}
+}
+
+// settleDown ends all faults and waits for the world to become what the
+// document says, without help.
+func (w *world) settleDown() {
+	w.faults = false
+	for _, n := range w.nodes {
+		n.cut = false
+		if !n.gone && (!n.alive || !n.agent) && n.wakes.IsZero() {
+			n.wakes = w.now.Add(time.Second)
+		}
+	}
+	for _, k := range []ferryman.RequestKind{ferryman.RequestResume, ferryman.RequestUnfreeze} {
+		w.commit(state.Command{Request: &ferryman.Request{Kind: k, By: "the end"}})
+	}
+	if w.bad[w.doc.Database.Version] != "" {
+		w.doc.Database.Version = "2"
+		w.publish()
+	}
+	why := ""
+	for range 1500 {
+		w.turn(time.Duration(300+w.rng.IntN(1500)) * time.Millisecond)
+		if r := w.state.Rollout; r != nil && r.Open() && w.now.UnixNano()%4 == 0 {
+			w.commit(state.Command{Request: &ferryman.Request{Kind: ferryman.RequestContinue, By: "a person"}})
+		}
+		if why = w.unsettled(); why == "" {
+			return
+		}
+	}
+	waits := ""
+	for _, x := range w.decision.Waits {
+		waits += "\n    " + string(x.Rule) + " " + x.Code + ": " + x.Reason
+	}
+	w.violated("I8", "the cluster did not converge: %s; it says:%s", why, waits)
+}
+
+// unsettled says what is not as the document wants it.
+func (w *world) unsettled() string {
+	s := w.state
+	if s.Rollout.Open() || s.Stale() {
+		return "the rollout is open"
+	}
+	if s.Switchover != nil {
+		return "a switchover is open"
+	}
+	if len(s.Members) != w.doc.Nodes {
+		return fmt.Sprintf("%d members, %d wanted", len(s.Members), w.doc.Nodes)
+	}
+	reverted := s.Rollout.Parts[ferryman.PartDatabase].Status == ferryman.PartReverted
+	voters := 0
+	for id := range s.Members {
+		n := w.byID(id)
+		if w.raft[id] == ferryman.Voter {
+			voters++
+		}
+		switch {
+		case !n.up() || !n.db.running:
+			return n.name + " does not run"
+		case !reverted && n.db.launched.Version != w.doc.Database.Version:
+			return n.name + " runs " + n.db.launched.Version
+		case id == s.Primary.Node && !n.db.writable:
+			return n.name + " is the primary and does not accept writes"
+		case id != s.Primary.Node && !n.db.streaming:
+			return n.name + " does not stream"
+		}
+	}
+	if want := min(5, w.doc.Nodes-(w.doc.Nodes+1)%2); voters != want {
+		return fmt.Sprintf("%d voters, %d wanted", voters, want)
+	}
+	running := len(w.hosts)
+	for _, n := range w.nodes {
+		if n.alive && !n.gone {
+			running++
+		}
+	}
+	if running != w.doc.Nodes {
+		return fmt.Sprintf("%d hosts run, %d wanted", running, w.doc.Nodes)
+	}
+	return ""
+}
+
+// plantedSwitchover commits the new primary before the old one is fenced, as a
+// careless leader would if Apply let it.
+func (w *world) plantedSwitchover(d ferryman.Decision, cmd *state.Command) ferryman.Decision {
+	if sw := w.state.Switchover; sw != nil && !sw.Committed && sw.Back == "" {
+		s := w.state
+		s.Primary = ferryman.Primary{Node: sw.To, Slot: "db", Epoch: s.Primary.Epoch + 1, Since: w.now}
+		next := *sw
+		next.Committed = true
+		s.Switchover = &next
+		w.state = s
+		*cmd = state.Command{}
+	}
+	return d
+}
+
+// TestWorldFindsPlantedBugs shows that the checkers see what they are there for.
+func TestWorldFindsPlantedBugs(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		plant string
+		want  []string
+	}{
+		{"commit before fence", []string{"I1", "I2"}},
+	} {
+		t.Run(tt.plant, func(t *testing.T) {
+			t.Parallel()
+			for seed := uint64(1); seed <= 300; seed++ {
+				if _, err := runWorld(seed, false, tt.plant); err != nil && slices.Contains(tt.want, err.(violation).invariant) {
+					return
+				}
+			}
+			t.Errorf("300 seeds with the bug %q broke none of %v", tt.plant, tt.want)
+		})
+	}
+}

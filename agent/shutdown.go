@@ -1,0 +1,119 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"ferryman"
+	"ferryman/agent/rpc"
+)
+
+// The bounds of the steps of a shutdown. A service manager usually kills after
+// 90 s.
+const (
+	askWithin      = 3 * time.Second
+	transferWithin = 6 * time.Second
+	leaveWithin    = time.Minute
+)
+
+// leave asks the cluster to let this node go for good and waits until it has,
+// within bounds. It returns what ended the node in the meantime.
+func (n *node) leave(why ending) error {
+	s, _ := n.store.State()
+	if len(s.Members) <= 1 {
+		n.log.Warn("the last node of a cluster cannot leave it; it only stops")
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
+	defer cancel()
+	asked := false
+	for ctx.Err() == nil {
+		if !asked {
+			err := n.atLeader(func(l rpc.Cluster) error {
+				return l.Request(ctx, ferryman.Request{Kind: ferryman.RequestLeave, Node: string(n.id), By: n.cfg.Node.Name, Reason: why.why})
+			})
+			if err != nil {
+				n.log.Warn("nobody takes this node's leave yet", "error", err)
+			}
+			asked = err == nil
+		}
+		select {
+		case e := <-n.ends:
+			return e.err
+		case <-n.raft.Done():
+			return n.raft.Err()
+		case <-time.After(retryFirst):
+		case <-ctx.Done():
+		}
+	}
+	n.log.Warn("this node was not let go in time; the others carry its leave out without it", "waited", leaveWithin)
+	return nil
+}
+
+// stepAside leaves nothing for the others to find out by themselves: they hear
+// that this node is away on purpose, and leadership is handed over. The loop
+// has ended already.
+func (n *node) stepAside(why ending) {
+	s, _ := n.store.State()
+	if len(s.Members) <= 1 {
+		return
+	}
+	if why.stop && !why.leave {
+		ctx, cancel := context.WithTimeout(context.Background(), askWithin)
+		err := n.atLeader(func(l rpc.Cluster) error {
+			return l.Request(ctx, ferryman.Request{
+				Kind: ferryman.RequestMaintain, Node: string(n.id), By: n.cfg.Node.Name, Reason: why.why,
+				For: ferryman.Duration(cmp.Or(why.away, n.cfg.Maintenance.Std())), BootID: n.bootID,
+			})
+		})
+		cancel()
+		if err != nil {
+			n.log.Warn("the others were not told that this node is away on purpose", "error", err)
+		}
+	}
+	l, ok := n.raft.Leader()
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), transferWithin)
+	defer cancel()
+	for _, id := range n.successors() {
+		err := l.Transfer(ctx, string(id))
+		if err == nil {
+			n.log.Info("leadership was handed over", "to", id)
+			return
+		}
+		if ctx.Err() != nil || errors.Is(err, ferryman.ErrNotLeader) {
+			return
+		}
+		n.log.Warn("leadership was not handed over", "to", id, "error", err)
+	}
+}
+
+// successors are the other voters, the best first: one that is there on
+// purpose, and not beside the primary.
+func (n *node) successors() []ferryman.NodeID {
+	s, _ := n.store.State()
+	var ids []ferryman.NodeID
+	for _, server := range n.raft.Configuration() {
+		if id := ferryman.NodeID(server.ID); id != n.id && ferryman.Suffrage(server.Suffrage) == ferryman.Voter {
+			ids = append(ids, id)
+		}
+	}
+	rank := func(id ferryman.NodeID) int {
+		switch m, ok := s.Members[id]; {
+		case !ok || m.Want != ferryman.WantActive:
+			return 3
+		case !n.seen.Nodes[id].Reachable || !n.seen.Nodes[id].CaughtUp:
+			return 2
+		case s.Primary.Node == id:
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(ids, func(a, b ferryman.NodeID) int { return cmp.Compare(rank(a), rank(b)) })
+	return ids
+}
