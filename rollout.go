@@ -28,6 +28,25 @@ type Rollout struct {
 // Open tells whether some part of the rollout is not done.
 func (r *Rollout) Open() bool { return r != nil && r.Ended.IsZero() }
 
+// Supersedable tells whether another rollout may begin now: between two nodes,
+// and not while something is carried back. What stands still holds nothing up.
+func (r *Rollout) Supersedable() bool {
+	if !r.Open() {
+		return true
+	}
+	for _, pp := range r.Parts {
+		if pp.Status == PartReverting {
+			return false
+		}
+	}
+	for _, p := range r.Passages {
+		if r.Parts[p.Part].Status != PartHalted {
+			return false
+		}
+	}
+	return true
+}
+
 // PartStatus is how far one part of a rollout is.
 type PartStatus string
 

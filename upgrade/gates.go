@@ -99,18 +99,39 @@ func Budget(max int, nodes []Node, passages map[ferryman.NodeID]ferryman.Passage
 }
 
 // Quorum says whether the node's agent may be taken down as far as Raft is
-// concerned: the voters that answer without it must still be a majority.
+// concerned: the voters that answer without it must still be a majority. A
+// single voter has nobody to lose.
 func Quorum(nodes []Node, id ferryman.NodeID) Gate {
-	total, alive := 0, 0
+	total, alive := votersBeside(nodes, id)
 	for _, n := range nodes {
-		if n.Suffrage != ferryman.Voter {
+		if n.ID() == id && n.Suffrage == ferryman.Voter {
+			total++
+		}
+	}
+	return majority(total, alive)
+}
+
+// WithoutVote says whether the voter id may lose its vote: those that are left
+// and answer must be a majority of those that are left.
+func WithoutVote(nodes []Node, id ferryman.NodeID) Gate {
+	total, alive := votersBeside(nodes, id)
+	return majority(total, alive)
+}
+
+func votersBeside(nodes []Node, id ferryman.NodeID) (total, alive int) {
+	for _, n := range nodes {
+		if n.Suffrage != ferryman.Voter || n.ID() == id {
 			continue
 		}
 		total++
-		if n.ID() != id && n.View.Reachable {
+		if n.View.Reachable {
 			alive++
 		}
 	}
+	return total, alive
+}
+
+func majority(total, alive int) Gate {
 	if total > 1 && alive < total/2+1 {
 		return shut("quorum", "only %d of %d voters would answer, fewer than a majority", alive, total)
 	}

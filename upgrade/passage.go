@@ -70,12 +70,13 @@ func service(n Node, s ferryman.ServiceStatus, f Facts) Next {
 		return do(ferryman.OpStart)
 	}
 	if f.Primary.Epoch > 0 && !n.Primary {
-		if !Follows(s, f.PrimaryService, f.Primary) {
+		rewind := f.Ended(s.Slot, ferryman.OpRewind)
+		if op, missing := Replicate(s, f.PrimaryService, f.Primary, rewind != nil && !ended(rewind)); missing {
 			if !f.PrimaryService.Instance.Writable {
 				return Next{Wait: "the primary does not accept writes yet, so that " + n.Name() + " cannot follow it"}
 			}
 			args.From, args.Epoch = f.PrimaryService.Address, f.Primary.Epoch
-			return do(ferryman.OpFollow)
+			return do(op)
 		}
 		if !s.Instance.Streaming {
 			return Next{Wait: n.Name() + " is catching up with the primary"}
@@ -84,7 +85,7 @@ func service(n Node, s ferryman.ServiceStatus, f Facts) Next {
 	if n.Primary && !s.Instance.Writable {
 		return Next{Wait: n.Name() + " is the primary and does not accept writes yet"}
 	}
-	if verified := f.Ended(s.Slot, ferryman.OpVerify); !ended(verified) || verified.Outcome.Ended.Before(s.Unit.Since) {
+	if verified := f.Ended(s.Slot, ferryman.OpVerify); !ended(verified) || after(f.Ended(s.Slot, ferryman.OpStart), verified) {
 		if !n.Primary {
 			args.History, args.Position = f.PrimaryService.Instance.History, f.PrimaryService.Instance.Position
 		}
@@ -119,7 +120,25 @@ func Follows(s, primary ferryman.ServiceStatus, p ferryman.Primary) bool {
 	return s.Instance.Role == ferryman.RoleReplica && s.Instance.Following == primary.Address && s.Instance.Epoch == p.Epoch
 }
 
+// Replicate is what makes a service a replica of the primary: a copy where it
+// has no data or others, a rewind where its engine can and has not failed to,
+// and then to follow. Nothing is missing when it follows already.
+func Replicate(s, primary ferryman.ServiceStatus, p ferryman.Primary, rewindFailed bool) (op ferryman.Op, missing bool) {
+	switch {
+	case !s.Instance.Initialised:
+		return ferryman.OpClone, true
+	case s.Instance.Diverged && s.Traits.Can(ferryman.OpRewind) && !rewindFailed:
+		return ferryman.OpRewind, true
+	case s.Instance.Diverged:
+		return ferryman.OpClone, true
+	}
+	return ferryman.OpFollow, !Follows(s, primary, p)
+}
+
 func ended(st *ferryman.Step) bool { return st != nil && st.Outcome.Done() }
+
+// after tells whether a was committed after b.
+func after(a, b *ferryman.Step) bool { return a != nil && a.ID > b.ID }
 
 func onlyParameters(t, goal ferryman.Target) bool {
 	t.Parameters = goal.Parameters

@@ -97,7 +97,7 @@ func (x *situation) leave(p *proposal, n upgrade.Node) {
 		}
 	}
 	if n.Suffrage == ferryman.Voter {
-		if g := upgrade.Quorum(x.nodes, n.ID()); !g.Open() {
+		if g := upgrade.WithoutVote(x.nodes, n.ID()); !g.Open() {
 			p.wait(g.Code, n.ID(), "%s cannot give up its vote: %s", n.Name(), g.Reason)
 			return
 		}

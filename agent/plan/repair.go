@@ -13,7 +13,7 @@ import (
 // is the same as a crashed one's, only with more of it missing.
 func repair(x *situation) (p proposal) {
 	for _, n := range x.withServices() {
-		if x.carried(n.ID()) || n.Member.Want != ferryman.WantActive || !n.View.Reachable || !n.View.Known {
+		if pg, ok := x.passages()[n.ID()]; ok && pg.Part == ferryman.PartDatabase || n.Member.Want != ferryman.WantActive || !n.View.Reachable || !n.View.Known {
 			continue
 		}
 		for _, svc := range n.Member.Services {
@@ -125,7 +125,8 @@ func (x *situation) initialise(p *proposal, n upgrade.Node, s ferryman.ServiceSt
 // replicate makes a service a replica of the recorded primary.
 func (x *situation) replicate(p *proposal, n upgrade.Node, s ferryman.ServiceStatus, args ferryman.Args) {
 	primary := x.primaryService()
-	if upgrade.Follows(s, primary, x.s.Primary) && !s.Instance.Diverged {
+	op, ok := upgrade.Replicate(s, primary, x.s.Primary, x.failedLast(n.ID(), s.Slot, ferryman.OpRewind))
+	if !ok {
 		return
 	}
 	if !primary.Instance.Writable {
@@ -133,22 +134,7 @@ func (x *situation) replicate(p *proposal, n upgrade.Node, s ferryman.ServiceSta
 		return
 	}
 	args.From, args.Epoch = primary.Address, x.s.Primary.Epoch
-	op := ferryman.OpFollow
-	if !s.Instance.Initialised {
-		op = ferryman.OpClone
-	} else if x.diverged(n, s) {
-		op = ferryman.OpClone
-		if s.Traits.Can(ferryman.OpRewind) && !x.failedLast(n.ID(), s.Slot, ferryman.OpRewind) {
-			op = ferryman.OpRewind
-		}
-	}
 	x.again(p, ferryman.Step{Op: op, Node: n.ID(), Service: s.Slot, Args: args}, 0)
-}
-
-// diverged tells whether the service's data are known not to be a prefix of
-// the primary's: the engine says so, by its status or when it was told to follow.
-func (x *situation) diverged(n upgrade.Node, s ferryman.ServiceStatus) bool {
-	return s.Instance.Diverged
 }
 
 func (x *situation) failedLast(node ferryman.NodeID, service string, op ferryman.Op) bool {

@@ -155,7 +155,7 @@ func (x *situation) tried(node ferryman.NodeID, service string, op ferryman.Op, 
 
 // backoff is how long to wait before another attempt after so many failures.
 func backoff(failures int) time.Duration {
-	if failures == 0 {
+	if failures <= 0 {
 		return 0
 	}
 	return min(time.Minute, time.Second<<min(failures-1, 6))

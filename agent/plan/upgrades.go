@@ -19,7 +19,7 @@ func upgrades(x *situation) (p proposal) {
 	}
 	r := x.s.Rollout
 	if x.s.Stale() {
-		if !r.Open() || len(r.Passages) == 0 && !reverting(r) {
+		if r.Supersedable() {
 			p.move(ferryman.Transition{Kind: ferryman.MoveSupersede})
 			return p
 		}
@@ -36,15 +36,6 @@ func upgrades(x *situation) (p proposal) {
 		}
 	}
 	return p
-}
-
-func reverting(r *ferryman.Rollout) bool {
-	for _, pp := range r.Parts {
-		if pp.Status == ferryman.PartReverting {
-			return true
-		}
-	}
-	return false
 }
 
 // carry moves one part on.
@@ -468,6 +459,16 @@ func (x *situation) switchAway(p *proposal, n upgrade.Node, pg ferryman.Passage)
 	p.move(ferryman.Transition{Kind: ferryman.MoveBeginSwitchover, Node: to.ID(), By: "rollout"})
 }
 
+// proves tells whether failures of an operation speak against what is being
+// rolled out. What depends on other nodes is tried until progressDeadline.
+func proves(op ferryman.Op) bool {
+	switch op {
+	case ferryman.OpStage, ferryman.OpSwitch, ferryman.OpConfigure, ferryman.OpStart, ferryman.OpStop, ferryman.OpVerify, ferryman.OpExit:
+		return true
+	}
+	return false
+}
+
 // passageStep tries the next operation, and fails the part when it was tried
 // too often: a step that was done and does not hold counts as well.
 func (x *situation) passageStep(p *proposal, n upgrade.Node, pg ferryman.Passage, pp ferryman.PartProgress, next upgrade.Next) {
@@ -482,14 +483,10 @@ func (x *situation) passageStep(p *proposal, n upgrade.Node, pg ferryman.Passage
 		st.Op, st.Service, st.Args.Release, st.Args.Keep = ferryman.OpStage, "", &pg.Goal.Release, x.policy.KeepVersions
 	}
 	tried := x.tried(st.Node, st.Service, st.Op, pg.FirstStep)
-	if len(tried) >= attempts && !tried[len(tried)-1].Open() {
+	if len(tried) >= attempts && !tried[len(tried)-1].Open() && pp.Status == ferryman.PartOpen && proves(st.Op) {
 		reason := string(st.Op) + " on " + n.Name() + " failed " + lastReason(tried)
 		if tried[len(tried)-1].Outcome.Done() {
 			reason = string(st.Op) + " on " + n.Name() + " does not hold" + colon(n.Down)
-		}
-		if pp.Status == ferryman.PartReverting && !n.View.Reachable {
-			p.wait("unreachable", n.ID(), "%s is carried back when it answers", n.Name())
-			return
 		}
 		x.fail(p, pg.Part, pp, reason)
 		return

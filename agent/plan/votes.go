@@ -53,7 +53,7 @@ func (x *situation) votes(p *proposal) {
 		x.demoteOne(p, voters)
 	case len(dead) > 0 && len(voters) >= 3 && len(voters)+len(dead) > target:
 		n := dead[0]
-		if g := upgrade.Quorum(x.nodes, n.ID()); g.Open() {
+		if g := upgrade.WithoutVote(x.nodes, n.ID()); g.Open() {
 			x.again(p, ferryman.Step{Op: ferryman.OpDemote, Node: n.ID(), Deadline: ferryman.Duration(time.Minute)}, 0)
 		}
 	}

@@ -311,7 +311,7 @@ func (w *world) reconfigure(id ferryman.NodeID, s ferryman.Suffrage) {
 	} else {
 		w.raft[id] = s
 	}
-	if before && !w.quorum() {
+	if before && !w.quorum() && w.byID(id).up() {
 		w.violated("I4", "making %s %q took Raft's quorum away", id, s)
 	}
 }

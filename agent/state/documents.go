@@ -36,19 +36,10 @@ func (a *applier) accept(n ferryman.Accepted) error {
 	n.At = a.at
 	a.s.Accepted, a.s.Refused = &n, nil
 	a.event("document", "", 0, false, "generation %d was accepted", n.Document.Generation)
-	if r := a.s.Rollout; a.s.Stale() && (!r.Open() || len(r.Passages) == 0 && !reverting(r)) {
+	if a.s.Stale() && a.s.Rollout.Supersedable() {
 		a.open()
 	}
 	return nil
-}
-
-func reverting(r *ferryman.Rollout) bool {
-	for _, pp := range r.Parts {
-		if pp.Status == ferryman.PartReverting {
-			return true
-		}
-	}
-	return false
 }
 
 // generation judges the document's place in the line; the minimal form gets

@@ -55,7 +55,7 @@ func (a *applier) requested(r ferryman.Request) error {
 			return refuse("no document was accepted yet")
 		}
 		a.s.Restarts++
-		if rr := a.s.Rollout; !rr.Open() || len(rr.Passages) == 0 && !reverting(rr) {
+		if a.s.Rollout.Supersedable() {
 			a.open()
 		}
 	case ferryman.RequestLeave:

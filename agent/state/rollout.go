@@ -46,15 +46,8 @@ func (a *applier) supersede() error {
 	if !a.s.Stale() {
 		return refuse("the rollout is the one that is wanted")
 	}
-	if r := a.s.Rollout; r.Open() {
-		if len(r.Passages) > 0 {
-			return refuse("a node is being carried")
-		}
-		for p, pp := range r.Parts {
-			if pp.Status == ferryman.PartReverting {
-				return refuse("%s are being carried back first", p)
-			}
-		}
+	if !a.s.Rollout.Supersedable() {
+		return refuse("a node is being carried, or something is carried back first")
 	}
 	a.open()
 	return nil

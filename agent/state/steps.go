@@ -82,12 +82,11 @@ func (a *applier) allowed(m ferryman.Member, st ferryman.Step) error {
 		}
 	case ferryman.OpStop, ferryman.OpExit:
 		return a.mayDisrupt(m, st)
-	case ferryman.OpDepart, ferryman.OpDemote, ferryman.OpRemove:
-		_, carried := a.passage(st.Node)
-		if m.Want != ferryman.WantLeaving && !(st.Op == ferryman.OpDemote && carried) {
+	case ferryman.OpDepart, ferryman.OpRemove:
+		if m.Want != ferryman.WantLeaving {
 			return refuse("it does not leave")
 		}
-		if st.Node == primary.Node && st.Op != ferryman.OpDemote {
+		if st.Node == primary.Node {
 			return refuse("it is the primary")
 		}
 	}
@@ -160,9 +159,11 @@ func (a *applier) outcome(o ferryman.Outcome) error {
 	default:
 		return refuse("step %d cannot end as %q", o.Step, o.Status)
 	}
-	if o.Ended.IsZero() {
-		o.Ended = a.at
+	// The node's clock tells how long it took, the leader's when.
+	if took := o.Ended.Sub(o.Began); !o.Began.IsZero() && took >= 0 {
+		o.Began = a.at.Add(-took)
 	}
+	o.Ended = a.at
 	st.Outcome = &o
 	a.s.Ledger[i] = st
 	switch {
