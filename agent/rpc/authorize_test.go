@@ -305,6 +305,11 @@ func TestNewNodeListensToThoseItWasTold(t *testing.T) {
 	if err := message("n2", "id2", "a:2"); err != nil {
 		t.Errorf("told of a new address: %v", err)
 	}
+	// A record that is not complete admits no message without a sender.
+	w.members.Admit(rpc.Node{Name: "n3"})
+	if err := message("n3", "", ""); !errors.Is(err, rpc.ErrWrongSender) {
+		t.Errorf("an empty record: %v, want ErrWrongSender", err)
+	}
 	w.members.Admit()
 	if err := message("n2", "id2", "a:2"); !errors.Is(err, rpc.ErrWrongSender) {
 		t.Errorf("on its own again: %v, want ErrWrongSender", err)

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/grpc"
 )
@@ -24,3 +25,6 @@ func MayControl(uid, gid uint32, groups []uint32, self, socketGroup uint32) bool
 func (c *ControlClient) InvokeControl(ctx context.Context, method string, req, resp any) error {
 	return fromStatus(c.conn.Invoke(ctx, method, req, resp, grpc.ForceCodecV2(newCodec())))
 }
+
+// StopWithin sets how long calls may go on at the end.
+func (s *Server) StopWithin(d time.Duration) { s.within = d }

@@ -230,6 +230,7 @@ type world struct {
 	membership *membership
 	members    *rpc.Members
 	address    string
+	server     *rpc.Server
 	info       map[string]grpc.ServiceInfo
 	stop       func() error // ends the server and says how it ended
 }
@@ -248,9 +249,9 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.address = ln.Addr().String()
-	server := rpc.NewPeerServer(w.node(t, "n1"), w.backend, w.members, slog.New(slog.DiscardHandler), w.raft.register,
+	w.server = rpc.NewPeerServer(w.node(t, "n1"), w.backend, w.members, slog.New(slog.DiscardHandler), w.raft.register,
 		func(r grpc.ServiceRegistrar) { w.info = r.(*grpc.Server).GetServiceInfo() })
-	w.stop = run(t, server, ln)
+	w.stop = run(t, w.server, ln)
 	return w
 }
 

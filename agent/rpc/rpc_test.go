@@ -149,15 +149,14 @@ func TestLongPoll(t *testing.T) {
 	w.backend.polled = make(chan struct{}, waiters)
 	w.backend.mu.Unlock()
 	givenUp, giveUp := context.WithCancel(testContext(t))
-	var wg sync.WaitGroup
-	for i := range waiters {
-		wg.Go(func() {
-			if i%2 == 0 {
-				if _, err := c.Status(givenUp, 1, long); !errors.Is(err, context.Canceled) {
-					t.Errorf("given up: %v, want Canceled", err)
-				}
-				return
+	var gaveUp, told sync.WaitGroup
+	for range waiters / 2 {
+		gaveUp.Go(func() {
+			if _, err := c.Status(givenUp, 1, long); !errors.Is(err, context.Canceled) {
+				t.Errorf("given up: %v, want Canceled", err)
 			}
+		})
+		told.Go(func() {
 			if st, err := c.Status(testContext(t), 1, long); err != nil || st.Seq != 2 {
 				t.Errorf("after the change: %d, %v, want 2", st.Seq, err)
 			}
@@ -170,13 +169,15 @@ func TestLongPoll(t *testing.T) {
 	w.backend.polled = nil
 	w.backend.mu.Unlock()
 	giveUp()
+	gaveUp.Wait()
 	w.backend.change()
-	wg.Wait()
+	told.Wait()
 }
 
 func TestStopAnswersLongPollsAndDoesNotWaitForStreams(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.server.StopWithin(time.Hour) // a server that waits for the stream hangs
 	w.backend.polled = make(chan struct{}, 1)
 	conn := w.dial(t, rpc.DialOptions(w.node(t, "n2"), anyNode)...)
 	s, err := conn.NewStream(testContext(t), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/RaftTransport/AppendEntriesPipeline")
@@ -205,10 +206,8 @@ func TestStopAnswersLongPollsAndDoesNotWaitForStreams(t *testing.T) {
 
 func TestStopCancelsAHandlerThatDoesNotEnd(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("takes the whole time that calls are given at the end; go test without -short runs this")
-	}
 	w := newWorld(t)
+	w.server.StopWithin(time.Millisecond)
 	started := make(chan struct{})
 	w.backend.runStep = func(ctx context.Context, _ rpc.StepRef) (ferryman.Outcome, error) {
 		close(started)

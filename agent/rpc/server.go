@@ -36,6 +36,7 @@ type Server struct {
 	stopping chan struct{}
 	stopOnce sync.Once
 	calls    calls
+	within   time.Duration // stopWithin, but in tests
 }
 
 // NewPeerServer makes the server of the peer port. Others may register beside
@@ -51,7 +52,7 @@ func NewPeerServer(id *identity.Identity, backend Peer, authorizer Authorizer, l
 }
 
 func newServer(intercept grpc.UnaryServerInterceptor, options ...grpc.ServerOption) *Server {
-	s := &Server{stopping: make(chan struct{})}
+	s := &Server{stopping: make(chan struct{}), within: stopWithin}
 	s.grpc = grpc.NewServer(append(options,
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.ChainUnaryInterceptor(s.calls.count, intercept),
@@ -91,7 +92,7 @@ func (s *Server) stop() {
 	}()
 	// Streams are not waited for: a leader keeps its pipeline to us open for as
 	// long as it leads.
-	deadline := time.NewTimer(stopWithin)
+	deadline := time.NewTimer(s.within)
 	defer deadline.Stop()
 	select {
 	case <-graceful:
