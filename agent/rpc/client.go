@@ -209,18 +209,3 @@ func (p *PeerClient) RemoveServer(ctx context.Context, id ferryman.NodeID) error
 	_, err := invoke[none](ctx, p.caller, callRemoveServer, id)
 	return err
 }
-
-// AtLeader calls f with this node's own backend, and if that is not the leader
-// and knows who is, with the leader's client. Control backends forward with it.
-func AtLeader(local Cluster, clients *Clients, f func(Cluster) error) error {
-	err := f(local)
-	var notLeader NotLeader
-	if !errors.As(err, &notLeader) || notLeader.Leader.Address == "" {
-		return err
-	}
-	leader, err := clients.Peer(notLeader.Leader.Name, notLeader.Leader.Address)
-	if err != nil {
-		return err
-	}
-	return f(leader)
-}

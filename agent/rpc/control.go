@@ -18,8 +18,8 @@ import (
 
 // Control is the backend of the control socket: the person on this host.
 type Control interface {
-	// Report and Request are answered by the leader; other nodes forward them
-	// (AtLeader).
+	// Report and Request are answered by the leader; other nodes ask it, at the
+	// place that NotLeader names.
 	Cluster
 	// Local is what this node knows by itself.
 	Local(context.Context) (LocalReport, error)

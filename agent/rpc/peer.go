@@ -13,7 +13,7 @@ import (
 
 // Cluster is what the leader answers for the whole cluster. On the peer port a
 // node that is not the leader answers NotLeader; on the control socket it asks
-// the leader (see AtLeader).
+// the leader.
 type Cluster interface {
 	// Report is everything the leader knows, and what it would do next.
 	Report(context.Context) (ferryman.Report, error)

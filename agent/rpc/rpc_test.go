@@ -256,31 +256,6 @@ func TestClientsKeepConnections(t *testing.T) {
 	}
 }
 
-func TestAtLeader(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	clients := rpc.NewClients(w.node(t, "n2"))
-	defer clients.Close()
-	local := newBackend()
-	pause := func(c rpc.Cluster) error {
-		return c.Request(testContext(t), ferryman.Request{Kind: ferryman.RequestPause})
-	}
-
-	if err := rpc.AtLeader(local, clients, pause); err != nil || w.backend.count() != 0 {
-		t.Errorf("the leader itself: %v, %d calls elsewhere", err, w.backend.count())
-	}
-	local.request = func(context.Context, ferryman.Request) error {
-		return rpc.NotLeader{Leader: rpc.Node{ID: "id1", Name: "n1", Address: w.address}}
-	}
-	if err := rpc.AtLeader(local, clients, pause); err != nil || w.backend.count() != 1 {
-		t.Errorf("forwarded: %v, %d calls, want 1", err, w.backend.count())
-	}
-	local.request = func(context.Context, ferryman.Request) error { return rpc.NotLeader{} }
-	if err := rpc.AtLeader(local, clients, pause); !errors.Is(err, ferryman.ErrNotLeader) {
-		t.Errorf("no leader: %v, want ErrNotLeader", err)
-	}
-}
-
 func TestEnroll(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
