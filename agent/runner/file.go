@@ -70,9 +70,7 @@ func LogTail(path string) string {
 	if err != nil {
 		return ""
 	}
-	// One byte more tells whether the first line is whole.
-	from := max(0, info.Size()-maxLog-1)
-	raw, err := io.ReadAll(io.NewSectionReader(f, from, maxLog+1))
+	raw, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-2*maxLog), 2*maxLog))
 	if err != nil {
 		return ""
 	}
@@ -85,11 +83,13 @@ func lastLines(text string, size int) string {
 	if len(text) <= size {
 		return text
 	}
-	cut := text[len(text)-size:]
+	cut := text[len(text)-size-1:] // one byte more tells whether the first line is whole
 	if _, rest, ok := strings.Cut(cut, "\n"); ok {
 		return rest
 	}
-	for !utf8.RuneStart(cut[0]) {
+	// One long line: its end, from the beginning of a character.
+	cut = cut[1:]
+	for len(cut) > 0 && !utf8.RuneStart(cut[0]) {
 		cut = cut[1:]
 	}
 	return cut

@@ -50,7 +50,7 @@ func (w *watcher) start(ctx context.Context) error {
 	for {
 		st, err := w.look(ctx)
 		if err != nil {
-			return w.withLog(fmt.Errorf("wait until %s answers: %w", w.svc.Slot, err))
+			return w.withLog(fmt.Errorf("wait until %s answers: %w; at last: %s", w.svc.Slot, err, w.status().Instance.Reason))
 		}
 		launched := w.r.journal.selection(w.svc.Slot).StartID == st.Unit.StartID
 		w.mu.Lock()
@@ -63,7 +63,7 @@ func (w *watcher) start(ctx context.Context) error {
 			return nil
 		}
 		if err := pause(ctx, w.r.deps.Busy); err != nil {
-			return w.withLog(fmt.Errorf("wait until %s answers: %w; unit %s is active, the database: %s", w.svc.Slot, err, u.Name, st.Instance.Reason))
+			return w.withLog(fmt.Errorf("wait until %s answers: %w; at last: %s", w.svc.Slot, err, st.Instance.Reason))
 		}
 	}
 }
@@ -124,7 +124,7 @@ func (w *watcher) verify(ctx context.Context, args ferryman.Args) (effect, error
 	for {
 		st, err := w.look(ctx)
 		if err != nil {
-			return effect{}, fmt.Errorf("verify %s: %w", w.svc.Slot, err)
+			return effect{}, fmt.Errorf("verify %s: %w; at last: %s", w.svc.Slot, err, w.status().Instance.Reason)
 		}
 		switch {
 		case st.Instance.Running && want.Version != "" && st.Instance.Version != want.Version:
@@ -144,7 +144,7 @@ func (w *watcher) verify(ctx context.Context, args ferryman.Args) (effect, error
 			return w.do(ctx, ferryman.OpVerify, args)
 		}
 		if err := pause(ctx, w.r.deps.Busy); err != nil {
-			return effect{}, fmt.Errorf("verify %s: %w; it is not healthy: %s", w.svc.Slot, err, st.Instance.Reason)
+			return effect{}, fmt.Errorf("verify %s: %w; at last: %s", w.svc.Slot, err, st.Instance.Reason)
 		}
 	}
 }
