@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -576,22 +577,21 @@ func TestLeadWaitsForASlowFunction(t *testing.T) {
 		m.stop() // Lead with a function of our own instead
 		<-m.ended
 		ctx, cancel := context.WithCancel(t.Context())
-		running, runs := 0, 0
+		var running, runs atomic.Int32
 		go func() {
 			m.ended <- m.node.Lead(ctx, func(ctx context.Context, _ cluster.Leader) error {
-				running++
-				runs++
-				if running != 1 {
+				runs.Add(1)
+				if running.Add(1) != 1 {
 					t.Error("the function runs twice at once")
 				}
 				<-ctx.Done()
 				time.Sleep(time.Minute)
-				running--
+				running.Add(-1)
 				return nil
 			})
 		}()
 		m.stop = cancel
-		g.until("the function runs", func() bool { return runs == 1 })
+		g.until("the function runs", func() bool { return runs.Load() == 1 })
 		l, _ := m.node.Leader()
 		to := g.others(m)[0]
 		if err := l.Transfer(t.Context(), to.id); err != nil {
@@ -601,7 +601,7 @@ func TestLeadWaitsForASlowFunction(t *testing.T) {
 		if err := l.Transfer(t.Context(), m.id); err != nil {
 			t.Fatal(err)
 		}
-		g.until("the function runs again", func() bool { return runs == 2 })
+		g.until("the function runs again", func() bool { return runs.Load() == 2 })
 	})
 }
 
