@@ -92,7 +92,7 @@ const (
 	tick        = time.Second     // a look without any cause
 	pollWait    = time.Second     // how long a node may hold a status call
 	pollSlack   = 2 * time.Second // beyond that the call has failed
-	pollPause   = 5 * time.Millisecond
+	pollPause   = time.Millisecond
 	retryFirst  = 100 * time.Millisecond
 	retryLast   = 2 * time.Second
 	stepTimeout = 10 * time.Second
