@@ -67,26 +67,25 @@ func (m Marker) Follow(epoch uint64, from string) (Marker, error) {
 	return Marker{Epoch: epoch, From: from}, nil
 }
 
-// LoadMarker reads the marker in dir; one that is not there yet is the zero marker. A marker that cannot be read is an error and never the zero one:
-// guessing would forget a fence.
-func LoadMarker(dir string) (Marker, error) {
-	var m Marker
+// LoadMarker reads what SaveMarker saved in dir into v: a *Marker, or a pointer to a struct that embeds one. Where nothing is saved yet, v stays as it
+// is. What cannot be read is an error: guessing would forget a fence.
+func LoadMarker(dir string, v any) error {
 	raw, err := os.ReadFile(markerPath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
-		return m, nil
+		return nil
 	}
 	if err == nil {
-		err = json.Unmarshal(raw, &m)
+		err = json.Unmarshal(raw, v)
 	}
 	if err != nil {
-		return m, fmt.Errorf("read the epoch marker %s: %w; restore it by hand, it says who may write", markerPath(dir), err)
+		return fmt.Errorf("read the epoch marker %s: %w; restore it by hand, it says who may write", markerPath(dir), err)
 	}
-	return m, nil
+	return nil
 }
 
-// Save makes m durable in dir before it returns: written beside, synced, renamed, and the directory synced.
-func (m Marker) Save(dir string) error {
-	raw, err := json.Marshal(m)
+// SaveMarker makes v durable in dir before it returns.
+func SaveMarker(dir string, v any) error {
+	raw, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func Serve(ctx context.Context, cfg Config, ready func(net.Addr)) error {
 	if s.settings, err = LoadSettings(cfg.Dir); err != nil {
 		return err
 	}
-	if s.marker, err = dbhooks.LoadMarker(cfg.Dir); err != nil {
+	if err := dbhooks.LoadMarker(cfg.Dir, &s.marker); err != nil {
 		return err
 	}
 	if err := s.open(); err != nil {

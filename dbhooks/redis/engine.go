@@ -1,0 +1,242 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"ferryman"
+	"ferryman/dbhooks"
+)
+
+// Engine drives one Redis or Valkey server; it is a dbhooks.Engine.
+type Engine struct {
+	cfg dbhooks.Config
+
+	mu       sync.Mutex
+	diverged string // why it could not follow, when that was divergence; until it is cloned or promoted
+}
+
+// New returns the engine of the server that cfg describes.
+func New(cfg dbhooks.Config) *Engine {
+	return &Engine{cfg: cfg}
+}
+
+// server is the engine while it talks to its server, for one observation or operation.
+type server struct {
+	*Engine
+	client *goredis.Client
+}
+
+// dial connects to the server, or says that nothing listens. Connections are not kept: a pool remembers failures longer than a restart takes.
+func (e *Engine) dial(ctx context.Context) (*server, error) {
+	c, err := connect(ctx, e.cfg.Address, e.cfg.Username, e.cfg.Password)
+	return &server{Engine: e, client: c}, err
+}
+
+var ops = []ferryman.Op{
+	ferryman.OpInitialise, ferryman.OpClone, ferryman.OpPromote, ferryman.OpFollow, ferryman.OpFence, ferryman.OpUnfence,
+	ferryman.OpConfigure, ferryman.OpVerify, ferryman.OpPreflight,
+}
+
+// Traits of a database with one primary.
+func (e *Engine) Traits() ferryman.Traits {
+	return ferryman.Traits{Primaries: 1, Ops: slices.Clone(ops)}
+}
+
+// Status reads INFO, the fence and the marker.
+func (e *Engine) Status(ctx context.Context) (ferryman.Instance, error) {
+	st, err := e.load()
+	if err != nil {
+		return ferryman.Instance{}, err
+	}
+	out := ferryman.Instance{Initialised: st.Initialised, Fenced: st.Fenced, Epoch: st.Epoch}
+	db, err := e.dial(ctx)
+	var in info
+	if err == nil {
+		defer db.client.Close()
+		in, err = ask(ctx, db.client)
+	}
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		out.Reason = "does not run: nothing listens on " + e.cfg.Address
+		return out, nil
+	case err != nil:
+		out.Running, out.Reason = true, fmt.Sprintf("does not answer: %v", err)
+		return out, nil
+	}
+	out.Running, out.Version = true, in.version()
+	out.History, out.Position = in.history(), in.position()
+	out.Replicas, out.Blockers = in.replicas()
+	if in.master() {
+		err = db.statusPrimary(ctx, st, in, &out)
+	} else {
+		e.statusReplica(st, in, &out)
+	}
+	if in.loading() {
+		out.Healthy, out.Reason = false, "loads its data"
+	}
+	if err != nil {
+		out.Healthy, out.Reason = false, err.Error()
+	}
+	return out, nil
+}
+
+func (e *server) statusPrimary(ctx context.Context, st state, in info, out *ferryman.Instance) error {
+	out.Role = ferryman.RolePrimary
+	fenced, err := e.refusesWrites(ctx)
+	if err != nil {
+		return err
+	}
+	out.Writable = !fenced && !in.loading()
+	out.Healthy = out.Writable && st.Primary
+	switch {
+	case fenced:
+		out.Reason = "fenced: accepts no writes"
+	case !st.Primary:
+		out.Reason = "accepts writes, and was not promoted by ferryman: somebody made it a primary by hand"
+	}
+	return nil
+}
+
+func (e *Engine) statusReplica(st state, in info, out *ferryman.Instance) {
+	e.mu.Lock()
+	diverged := e.diverged
+	e.mu.Unlock()
+	out.Role, out.Following, out.Streaming = ferryman.RoleReplica, in.upstream(), in.streaming()
+	out.Healthy = out.Streaming && st.Initialised
+	if behind := in.number("slave_read_repl_offset") - min(in.number("slave_repl_offset"), in.number("slave_read_repl_offset")); out.Streaming {
+		out.Lag = ferryman.Bytes(behind)
+	}
+	switch {
+	case e.cameUpEmpty(st, in):
+		out.Initialised, out.Reason = false, "its data are gone: it crashed without a snapshot; clone it"
+	case !st.Initialised:
+		out.Reason = "has no data: initialise or clone it"
+	case diverged != "":
+		out.Diverged, out.Reason = true, diverged
+	case out.Following == "":
+		out.Reason = "follows nobody and is not promoted"
+	case in["master_sync_in_progress"] == "1":
+		out.Reason = "receives a full copy from " + out.Following
+	case !out.Streaming:
+		out.Reason = "is not connected to " + out.Following
+	}
+}
+
+// Do carries out one operation.
+func (e *Engine) Do(ctx context.Context, op ferryman.Op, args ferryman.Args) (ferryman.Result, error) {
+	if !slices.Contains(ops, op) {
+		return ferryman.Result{}, fmt.Errorf("redis: %s: %w", op, ferryman.ErrUnsupported)
+	}
+	result, err := e.do(ctx, op, args)
+	if err != nil {
+		err = fmt.Errorf("redis %s: %s: %w", e.cfg.Address, op, err)
+	}
+	return result, err
+}
+
+func (e *Engine) do(ctx context.Context, op ferryman.Op, args ferryman.Args) (ferryman.Result, error) {
+	db, err := e.dial(ctx)
+	if err != nil {
+		return ferryman.Result{}, err
+	}
+	defer db.client.Close()
+	st, err := e.load()
+	if err != nil {
+		return ferryman.Result{}, err
+	}
+	in, err := ask(ctx, db.client)
+	if err != nil {
+		return ferryman.Result{}, err
+	}
+	switch op {
+	case ferryman.OpInitialise:
+		return db.initialise(st, in)
+	case ferryman.OpPromote:
+		return db.promote(ctx, st, in, args)
+	case ferryman.OpFence:
+		return db.fence(ctx, st, in, args)
+	case ferryman.OpUnfence:
+		return db.unfence(ctx, st, in, args)
+	case ferryman.OpFollow:
+		return db.follow(ctx, st, in, args)
+	case ferryman.OpClone:
+		return db.clone(ctx, st, in, args)
+	case ferryman.OpConfigure:
+		return db.configure(ctx, args)
+	case ferryman.OpPreflight:
+		return db.preflight(ctx, st, in, args)
+	default:
+		return db.verify(ctx, args)
+	}
+}
+
+func (e *server) verify(ctx context.Context, args ferryman.Args) (ferryman.Result, error) {
+	var in info
+	err := dbhooks.Poll(ctx, func(ctx context.Context) (ok bool, why string, err error) {
+		if in, err = ask(ctx, e.client); err != nil {
+			return false, "", err
+		}
+		why = fmt.Sprintf("has %d of history %s and not %d of %s", in.position(), in.history(), args.Position, args.History)
+		return args.History == "" || in.contains(args.History, args.Position), why, nil
+	})
+	if err != nil {
+		return ferryman.Result{}, err
+	}
+	if version := in.version(); args.Version != "" && version != args.Version {
+		err = fmt.Errorf("runs version %s and not %s", version, args.Version)
+	}
+	return ferryman.Result{Position: in.position(), History: in.history()}, err
+}
+
+func (e *server) preflight(ctx context.Context, st state, in info, args ferryman.Args) (ferryman.Result, error) {
+	result := ferryman.Result{Position: in.position(), History: in.history()}
+	if args.Version != "" {
+		// A snapshot's format, which a full copy has too, only grows from release to release.
+		result.NoReturn = release(args.Version) != release(in.version())
+	}
+	wrong, err := e.checkParameters(ctx, args.Parameters)
+	if err != nil {
+		return result, err
+	}
+	result.Blockers = wrong
+	if args.Epoch > 0 {
+		if _, err := st.Promote(args.Epoch); err != nil {
+			result.Blockers = append(result.Blockers, err.Error())
+		}
+		if !in.master() && !in.streaming() {
+			result.Blockers = append(result.Blockers, "it is not connected to a primary")
+		}
+		if e.cameUpEmpty(st, in) {
+			result.Blockers = append(result.Blockers, errLost.Error())
+		}
+	}
+	return result, nil
+}
+
+// release is major.minor of a version.
+func release(version string) string {
+	parts := strings.SplitN(version, ".", 3)
+	return strings.Join(parts[:min(2, len(parts))], ".")
+}
+
+const snapshotName = "dump.rdb"
+
+// hasFiles says whether there is anything on disk that a start would load.
+func (e *Engine) hasFiles() bool {
+	for _, name := range []string{snapshotName, "appendonlydir"} {
+		if _, err := os.Stat(filepath.Join(e.cfg.Dir, name)); err == nil {
+			return true
+		}
+	}
+	return false
+}

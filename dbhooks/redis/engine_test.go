@@ -1,0 +1,73 @@
+package redis_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"testing"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"ferryman/dbhooks"
+	"ferryman/dbhooks/conformance"
+	"ferryman/dbhooks/redis"
+)
+
+// server is the program to try with, from REDIS_SERVER or PATH.
+func server(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{os.Getenv("REDIS_SERVER"), "redis-server", "valkey-server"} {
+		if path, err := exec.LookPath(name); name != "" && err == nil {
+			return path
+		}
+	}
+	t.Skip("no redis-server or valkey-server in PATH or REDIS_SERVER; scripts/lab/test installs one and runs this")
+	return ""
+}
+
+func client(cfg dbhooks.Config) *goredis.Client {
+	return goredis.NewClient(&goredis.Options{
+		Addr: cfg.Address, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: -1,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+}
+
+func put(ctx context.Context, cfg dbhooks.Config, key, value string) error {
+	c := client(cfg)
+	defer c.Close()
+	conn := c.Conn() // WAIT speaks of the writes of its own connection
+	defer conn.Close()
+	if err := conn.Set(ctx, key, value, 0).Err(); err != nil {
+		return err
+	}
+	n, err := conn.Do(ctx, "wait", 1, 1000).Int()
+	if err == nil && n < 1 {
+		err = errors.New("no replica has it")
+	}
+	return err
+}
+
+func get(ctx context.Context, cfg dbhooks.Config, key string) (string, bool, error) {
+	c := client(cfg)
+	defer c.Close()
+	value, err := c.Get(ctx, key).Result()
+	if errors.Is(err, goredis.Nil) {
+		return "", false, nil
+	}
+	return value, err == nil, err
+}
+
+func TestConformance(t *testing.T) {
+	program := server(t)
+	conformance.Run(t, conformance.Suite{
+		New: func(cfg dbhooks.Config) dbhooks.Engine {
+			cfg.Program = program
+			return redis.New(cfg)
+		},
+		Put: put, Get: get,
+		Parameters: map[string]string{"maxmemory-policy": "noeviction", "hz": "20"},
+		Refused:    map[string]string{"min-replicas-to-write": "0"},
+	})
+}

@@ -1,0 +1,148 @@
+package redis
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// info is what INFO says, by field: https://redis.io/docs/latest/commands/info/
+type info map[string]string
+
+func parseInfo(text string) info {
+	in := info{}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), ":"); ok {
+			in[name] = value
+		}
+	}
+	return in
+}
+
+func (in info) number(name string) uint64 {
+	n, err := strconv.ParseInt(in[name], 10, 64)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return uint64(n)
+}
+
+func (in info) master() bool     { return in["role"] == "master" }
+func (in info) history() string  { return in["master_replid"] }
+func (in info) position() uint64 { return in.number("master_repl_offset") }
+func (in info) loading() bool    { return in["loading"] == "1" || in["async_loading"] == "1" }
+
+// streaming: connected to its master and not in the middle of a full copy.
+func (in info) streaming() bool {
+	return !in.master() && in["master_link_status"] == "up" && in["master_sync_in_progress"] == "0"
+}
+
+// upstream is whom the server was told to replicate from; empty for a master and for the address where nobody is.
+func (in info) upstream() string {
+	addr := net.JoinHostPort(in["master_host"], in["master_port"])
+	if in.master() || addr == nobody {
+		return ""
+	}
+	return addr
+}
+
+// contains says whether the server's data include that position of that history: its own, or the one that it continued.
+func (in info) contains(history string, position uint64) bool {
+	if history == in.history() {
+		return position <= in.position()
+	}
+	// second_repl_offset is the first position that the earlier history does not share.
+	return history == in["master_replid2"] && position < in.number("second_repl_offset") && position <= in.position()
+}
+
+// hasKeys: INFO lists only databases that hold some.
+func (in info) hasKeys() bool {
+	for i := range 16 {
+		if in["db"+strconv.Itoa(i)] != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// replicas are the addresses of those that are connected, and a blocker for each that receives a full copy just now.
+func (in info) replicas() (addrs, blockers []string) {
+	for i := range int(in.number("connected_slaves")) {
+		fields := map[string]string{}
+		for part := range strings.SplitSeq(in["slave"+strconv.Itoa(i)], ",") {
+			name, value, _ := strings.Cut(part, "=")
+			fields[name] = value
+		}
+		addr := net.JoinHostPort(fields["ip"], fields["port"])
+		addrs = append(addrs, addr)
+		if fields["state"] != "online" {
+			blockers = append(blockers, fmt.Sprintf("replica %s receives a full copy (%s)", addr, fields["state"]))
+		}
+	}
+	return addrs, blockers
+}
+
+// version is that of the release that the process runs: of release.json two levels above its executable, and else what the server calls itself. Builds
+// of one version differ only in the former.
+func (in info) version() string {
+	if exe, err := os.Readlink("/proc/" + in["process_id"] + "/exe"); err == nil {
+		if r, err := ReadRelease(filepath.Dir(filepath.Dir(exe))); err == nil && r.Version != "" {
+			return r.Version
+		}
+	}
+	if v := in["valkey_version"]; v != "" {
+		return v
+	}
+	return in["redis_version"]
+}
+
+// connect makes a client whose contexts are obeyed, once something listens: the client's pool would try five times and log it.
+func connect(ctx context.Context, addr, username, password string) (*goredis.Client, error) {
+	probe, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	probe.Close()
+	return goredis.NewClient(&goredis.Options{
+		Addr: addr, Username: username, Password: password, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true,
+		MaxRetries: -1, DialerRetries: 1, PoolSize: 2, ReadTimeout: time.Minute,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}), nil
+}
+
+func ask(ctx context.Context, c *goredis.Client) (info, error) {
+	text, err := c.Info(ctx).Result()
+	if err != nil {
+		return nil, err
+	}
+	in := parseInfo(text)
+	if in["role"] == "" {
+		return nil, errors.New("INFO has no role: is this user allowed to see it?")
+	}
+	return in, nil
+}
+
+// Release is release.json at the top of an unpacked release.
+type Release struct {
+	Version string `json:"version"`
+}
+
+// ReadRelease reads release.json in home.
+func ReadRelease(home string) (Release, error) {
+	var r Release
+	raw, err := os.ReadFile(filepath.Join(home, "release.json"))
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(raw, &r)
+}

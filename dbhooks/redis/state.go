@@ -1,0 +1,24 @@
+package redis
+
+import (
+	"ferryman/dbhooks"
+)
+
+// state is what the engine remembers beside the data, as Redis cannot.
+type state struct {
+	dbhooks.Marker
+	Initialised bool   `json:"initialised"` // there was made, or copied, a database here
+	RunID       string `json:"runID"`       // of the process that this was last true of
+}
+
+func (e *Engine) load() (state, error) {
+	var s state
+	return s, dbhooks.LoadMarker(e.cfg.Dir, &s)
+}
+
+func (e *Engine) save(s state) error { return dbhooks.SaveMarker(e.cfg.Dir, s) }
+
+// cameUpEmpty says that the process started without the data that were here: it crashed, and there was no snapshot.
+func (e *Engine) cameUpEmpty(s state, in info) bool {
+	return s.Initialised && s.RunID != in["run_id"] && !in.hasKeys() && in.upstream() == "" && !in.master() && !e.hasFiles()
+}
