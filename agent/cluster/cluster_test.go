@@ -129,6 +129,7 @@ func TestCutOffLeaderIsReplaced(t *testing.T) {
 			}
 		}
 
+		time.Sleep(time.Minute) // in which it would campaign, without pre-votes
 		g.network.Rejoin(old.address)
 		if err := old.node.WaitApplied(t.Context(), index); err != nil {
 			t.Fatal(err)
