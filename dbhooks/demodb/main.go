@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"ferryman/dbhooks"
 )
 
 const usage = `usage: demodb serve --data DIR --listen HOST:PORT [--name HOST:PORT] [--home DIR] [--fault NAME[=VALUE]]...
@@ -23,7 +25,7 @@ const usage = `usage: demodb serve --data DIR --listen HOST:PORT [--name HOST:PO
 client verbs, each printing one line of JSON:
        status | put KEY VALUE | get KEY | initialise | promote --epoch N | fence --epoch N | unfence --epoch N
        follow --from ADDR --epoch N | clone --from ADDR | wait --history ID --position N | reload
-exit codes: 0 done, 1 failed, 2 wrong usage, 3 crashed on request (fault crashAfter)
+exit codes: 0 done, 1 failed, 2 wrong usage, 3 crashed on request (fault crashAfter), 4 epoch refused or fenced, 5 diverged, 75 not now
 `
 
 // Main is the program: a server, and a client for scripts. It returns the exit code.
@@ -38,17 +40,23 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	} else {
 		err = clientMain(ctx, args[0], args[1:], stdout)
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0
-	case errors.Is(err, errUsage):
-		fmt.Fprintf(stderr, "demodb: %v\n%s", err, usage)
-		return 2
-	case errors.Is(err, errCrash):
-		fmt.Fprintf(stderr, "demodb: %v\n", err)
-		return 3
 	}
 	fmt.Fprintf(stderr, "demodb: %v\n", err)
+	switch {
+	case errors.Is(err, errUsage):
+		fmt.Fprint(stderr, usage)
+		return 2
+	case errors.Is(err, errCrash):
+		return 3
+	case errors.Is(err, dbhooks.ErrEpoch), errors.Is(err, dbhooks.ErrFenced):
+		return 4
+	case errors.Is(err, dbhooks.ErrDiverged):
+		return 5
+	case errors.Is(err, context.DeadlineExceeded):
+		return 75
+	}
 	return 1
 }
 
@@ -128,5 +136,6 @@ func clientMain(ctx context.Context, verb string, args []string, stdout io.Write
 	if res.Status != nil {
 		return json.NewEncoder(stdout).Encode(res.Status)
 	}
+	// In the words of ferryman.Result, so that a hook can pass it on.
 	return json.NewEncoder(stdout).Encode(res)
 }
