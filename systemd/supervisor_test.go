@@ -287,11 +287,20 @@ func TestKillOvertakesStop(t *testing.T) {
 	if err := <-stopped; !errors.Is(err, context.Canceled) || !errors.Is(err, systemd.ErrNotEmpty) {
 		t.Errorf("stop with an ended context: got %v", err)
 	}
+	// It was asked to stop, so that it still runs does not count as started.
+	old := status(t, s, "db").StartID
+	if err := s.Start(ctx, shell("db", "exec sleep 1000")); !errors.Is(err, systemd.ErrNotEmpty) {
+		t.Errorf("start while it stops, with an ended context: got %v, want ErrNotEmpty", err)
+	}
 	go func() { stopped <- s.Stop(t.Context(), "db") }()
 	next()
 	must(t, s.Kill(t.Context(), "db"))
 	if err := <-stopped; err != nil {
 		t.Errorf("stop that a kill overtook: %v", err)
+	}
+	must(t, s.Start(t.Context(), shell("db", "exec sleep 1000")))
+	if got := status(t, s, "db"); got.StartID == old || got.State != systemd.StateRunning {
+		t.Errorf("status after another start: got %+v", got)
 	}
 }
 

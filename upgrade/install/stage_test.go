@@ -268,6 +268,9 @@ func TestClean(t *testing.T) {
 
 	s = open(t, dir, install.Options{})
 	must(t, s.Clean(t.Context()))
+	if _, err := os.Stat(copied); err == nil {
+		t.Error("a directory with another's mark is left after clean")
+	}
 	if got, want := leftovers(t, dir), []string{filepath.Join(dir, "downloads", "fresh.part")}; !slices.Equal(got, want) {
 		t.Errorf("left after clean: got %v, want %v", got, want)
 	}
@@ -398,6 +401,7 @@ func TestPrune(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(all[0].Path, "bin", "sleep"), raw, 0o755))
 	must(t, os.WriteFile(filepath.Join(all[2].Path, "bin", "script"), []byte("echo; cat"), 0o644))
 	binary := exec.Command(filepath.Join(dir, "releases", "valkey", "0-"+all[0].SHA256[:12], "bin", "sleep"), "1000")
+	binary.Args[0] = "sleep" // so that only /proc/<pid>/exe tells where it is from
 	must(t, startRetry(binary))
 	defer func() { _ = binary.Process.Kill(); _ = binary.Wait() }()
 	script := exec.Command("/bin/sh", filepath.Join(all[2].Path, "bin", "script"))
@@ -453,8 +457,7 @@ func startRetry(cmd *exec.Cmd) error {
 		if err == nil || !strings.Contains(err.Error(), "text file busy") {
 			return err
 		}
-		again := *exec.Command(cmd.Path, cmd.Args[1:]...)
-		*cmd = again
+		*cmd = exec.Cmd{Path: cmd.Path, Args: cmd.Args}
 	}
 }
 
