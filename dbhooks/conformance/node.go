@@ -26,6 +26,7 @@ type node struct {
 	dbhooks.Engine
 	suite Suite
 	cfg   dbhooks.Config
+	home  string // the release that the next start runs
 
 	process *exec.Cmd
 	ended   chan struct{}
@@ -46,7 +47,7 @@ func newNodes(t *testing.T, s Suite, n int) []*node {
 	nodes := make([]*node, n)
 	for i := range nodes {
 		cfg := dbhooks.Config{Address: freeAddress(), Dir: filepath.Join(t.TempDir(), "data")}
-		nodes[i] = &node{Engine: s.New(cfg), suite: s, cfg: cfg}
+		nodes[i] = &node{Engine: s.New(cfg), suite: s, cfg: cfg, home: s.Home}
 		nodes[i].start(t)
 	}
 	return nodes
@@ -71,7 +72,7 @@ func (n *node) start(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	command, err := n.Command(ctx, n.suite.Home)
+	command, err := n.Command(ctx, n.home)
 	if err != nil {
 		t.Fatalf("command: %v", err)
 	}

@@ -29,6 +29,10 @@ type Suite struct {
 	Get func(ctx context.Context, cfg dbhooks.Config, key string) (value string, found bool, err error)
 	// Parameters can be configured; Refused cannot. Either may be empty.
 	Parameters, Refused map[string]string
+	// NextHome is a release that runs NextVersion, for a rolling upgrade from Home; without it that is not tried.
+	NextHome, NextVersion string
+	// AfterSwitchovers, if set, sees the instances after primaries changed there and back; the first one is the primary, as it was at the beginning.
+	AfterSwitchovers func(*testing.T, []dbhooks.Config)
 }
 
 // Run runs every test of the suite.
@@ -49,6 +53,7 @@ func Run(t *testing.T, s Suite) {
 		{"UnfenceGivesBack", unfenceGivesBack},
 		{"VerifyWaits", verifyWaits},
 		{"SwitchoverThereAndBack", switchoverThereAndBack},
+		{"RollingUpgradeLosesNothing", rollingUpgrade},
 		{"KilledReplicaComesBack", killedReplicaComesBack},
 		{"DivergedDataAreSetAside", divergedDataAreSetAside},
 		{"HungProcessIsBounded", hungProcessIsBounded},

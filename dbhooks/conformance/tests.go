@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ferryman"
+	"ferryman/dbhooks"
 )
 
 func traitsAreKnown(t *testing.T, s Suite) {
@@ -205,15 +206,58 @@ func switchoverThereAndBack(t *testing.T, s Suite) {
 	w.untilMore(t, 20)
 	switchover(t, nodes, 2, 0, 3)
 	w.untilMore(t, 20)
-	acknowledged := w.stop(t)
-	at := nodes[0].status(t)
-	for _, n := range nodes {
+	settle(t, nodes, 0, w.stop(t))
+	t.Logf("longest time between two acknowledged writes: %s", w.gap)
+	if s.AfterSwitchovers != nil {
+		var configs []dbhooks.Config
+		for _, n := range nodes {
+			configs = append(configs, n.cfg)
+		}
+		s.AfterSwitchovers(t, configs)
+	}
+}
+
+// settle expects every acknowledged write on every instance, and writes at the primary only.
+func settle(t *testing.T, nodes []*node, primary int, writes acknowledged) {
+	t.Helper()
+	at := nodes[primary].status(t)
+	for i, n := range nodes {
 		n.must(t, ferryman.OpVerify, ferryman.Args{History: at.History, Position: at.Position})
-		acknowledged.check(t, n)
-		if in := n.status(t); in.Writable != (n == nodes[0]) {
-			t.Errorf("%s: writable is %t after the switchovers", n.cfg.Address, in.Writable)
+		writes.check(t, n)
+		if in := n.status(t); in.Writable != (i == primary) {
+			t.Errorf("%s: writable is %t", n.cfg.Address, in.Writable)
 		}
 	}
+}
+
+// rollingUpgrade carries replicas first, then the primary after one switchover, as a rollout does.
+func rollingUpgrade(t *testing.T, s Suite) {
+	if s.NextHome == "" {
+		t.Skip("this suite names no second release; see Suite.NextHome")
+	}
+	nodes := newCluster(t, s, 3)
+	w := startWriter(t, s, nodes)
+	carry := func(n *node, primary *node, epoch uint64) {
+		t.Helper()
+		w.untilMore(t, 20)
+		r := n.must(t, ferryman.OpPreflight, ferryman.Args{Version: s.NextVersion})
+		if len(r.Blockers) > 0 {
+			t.Fatalf("preflight: blocked by %q", r.Blockers)
+		}
+		n.stop(t)
+		n.home = s.NextHome
+		n.start(t)
+		n.must(t, ferryman.OpFollow, ferryman.Args{Epoch: epoch, From: primary.cfg.Address})
+		n.must(t, ferryman.OpVerify, ferryman.Args{Version: s.NextVersion})
+	}
+	carry(nodes[1], nodes[0], 1)
+	carry(nodes[2], nodes[0], 1)
+	w.untilMore(t, 20)
+	switchover(t, nodes, 0, 1, 1)
+	carry(nodes[0], nodes[1], 2)
+	w.untilMore(t, 20)
+	settle(t, nodes, 1, w.stop(t))
+	t.Logf("longest time between two acknowledged writes: %s", w.gap)
 }
 
 // switchover as the plan does it; the epoch is that of the old primary.

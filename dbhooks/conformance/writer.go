@@ -16,6 +16,8 @@ type writer struct {
 	mu   sync.Mutex
 	done int // keys 0 to done-1 are acknowledged
 	more chan struct{}
+	last time.Time
+	gap  time.Duration // the longest between two acknowledgements; to be told, never to be judged
 }
 
 // acknowledged says that the keys 0 to n-1 were.
@@ -46,7 +48,11 @@ func startWriter(t *testing.T, s Suite, nodes []*node) *writer {
 func (w *writer) count() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.done++
+	now := time.Now()
+	if w.done > 0 {
+		w.gap = max(w.gap, now.Sub(w.last))
+	}
+	w.done, w.last = w.done+1, now
 	close(w.more)
 	w.more = make(chan struct{})
 }

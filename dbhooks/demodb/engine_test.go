@@ -3,6 +3,7 @@ package demodb_test
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"ferryman/dbhooks"
@@ -19,7 +20,21 @@ func TestMain(m *testing.M) {
 }
 
 func TestConformance(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := func(version string) string {
+		archive := filepath.Join(t.TempDir(), version+".tar.gz")
+		if _, err := (demodb.Release{Version: version}).WriteArchive(archive, program); err != nil {
+			t.Fatal(err)
+		}
+		home := filepath.Join(t.TempDir(), version)
+		unpack(t, archive, home)
+		return home
+	}
 	conformance.Run(t, conformance.Suite{
+		Home: home("1.0.0"), NextHome: home("1.1.0"), NextVersion: "1.1.0",
 		New: func(cfg dbhooks.Config) dbhooks.Engine { return demodb.New(cfg) },
 		Put: func(ctx context.Context, cfg dbhooks.Config, key, value string) error {
 			c := demodb.Dial(cfg.Address)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -59,15 +61,57 @@ func get(ctx context.Context, cfg dbhooks.Config, key string) (string, bool, err
 	return value, err == nil, err
 }
 
-func TestConformance(t *testing.T) {
-	program := server(t)
-	conformance.Run(t, conformance.Suite{
+func suite(program string) conformance.Suite {
+	return conformance.Suite{
 		New: func(cfg dbhooks.Config) dbhooks.Engine {
 			cfg.Program = program
 			return redis.New(cfg)
 		},
 		Put: put, Get: get,
-		Parameters: map[string]string{"maxmemory-policy": "noeviction", "hz": "20"},
-		Refused:    map[string]string{"min-replicas-to-write": "0"},
-	})
+		Parameters:       map[string]string{"maxmemory-policy": "noeviction", "hz": "20"},
+		Refused:          map[string]string{"min-replicas-to-write": "0"},
+		AfterSwitchovers: noFullCopies,
+	}
+}
+
+// noFullCopies: a planned switchover costs a partial resynchronisation. The two full copies are the clones of the beginning.
+func noFullCopies(t *testing.T, configs []dbhooks.Config) {
+	t.Helper()
+	for i, cfg := range configs {
+		c := client(cfg)
+		text, err := c.Info(t.Context(), "stats").Result()
+		if err := errors.Join(err, c.Close()); err != nil {
+			t.Fatal(err)
+		}
+		want := "sync_full:0\r\n"
+		if i == 0 {
+			want = "sync_full:2\r\n"
+		}
+		if !strings.Contains(text, want) {
+			t.Errorf("instance %d sent full copies: want %q in\n%s", i, want, text)
+		}
+	}
+}
+
+func TestConformance(t *testing.T) {
+	conformance.Run(t, suite(server(t)))
+}
+
+// TestConformanceBetweenBuilds adds a rolling upgrade from one real build to another.
+func TestConformanceBetweenBuilds(t *testing.T) {
+	dir := os.Getenv("REDIS_RELEASES")
+	if dir == "" {
+		t.Skip("REDIS_RELEASES names no directory made by scripts/redis-releases; scripts/lab/test runs this")
+	}
+	home := func(version string) string {
+		home := t.TempDir()
+		archive := filepath.Join(dir, "redis-"+version+".tar.gz")
+		if out, err := exec.Command("tar", "-xzf", archive, "-C", home).CombinedOutput(); err != nil {
+			t.Fatalf("unpack %s: %v: %s", archive, err, out)
+		}
+		return home
+	}
+	s := suite("")
+	s.Home, s.NextHome, s.NextVersion = home("7.0.15-1~deb12u7"), home("7.0.15-1~deb12u10"), "7.0.15-1~deb12u10"
+	conformance.Run(t, s)
 }

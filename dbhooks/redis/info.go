@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -130,19 +129,4 @@ func ask(ctx context.Context, c *goredis.Client) (info, error) {
 		return nil, errors.New("INFO has no role: is this user allowed to see it?")
 	}
 	return in, nil
-}
-
-// Release is release.json at the top of an unpacked release.
-type Release struct {
-	Version string `json:"version"`
-}
-
-// ReadRelease reads release.json in home.
-func ReadRelease(home string) (Release, error) {
-	var r Release
-	raw, err := os.ReadFile(filepath.Join(home, "release.json"))
-	if err != nil {
-		return r, err
-	}
-	return r, json.Unmarshal(raw, &r)
 }
