@@ -47,6 +47,14 @@ func (r *Rollout) Supersedable() bool {
 	return true
 }
 
+// Part returns one part; a rollout that never was has empty ones.
+func (r *Rollout) Part(p Part) PartProgress {
+	if r == nil {
+		return PartProgress{}
+	}
+	return r.Parts[p]
+}
+
 // PartStatus is how far one part of a rollout is.
 type PartStatus string
 

@@ -72,23 +72,26 @@ func bake(policy ferryman.Policy, pp ferryman.PartProgress, nodes []Node, now ti
 
 // Budget says whether id may be taken out of service beside what is down
 // already, whatever the cause. A node that is down itself costs nothing more,
-// but nodes are carried no more at a time than the budget has room for.
-func Budget(max int, nodes []Node, passages map[ferryman.NodeID]ferryman.Passage, id ferryman.NodeID) Gate {
+// but nodes are carried no more at a time than the budget has room for. For
+// agents only agents count: an agent that restarts leaves its database alone,
+// and a broken database must not keep its agent from being mended.
+func Budget(max int, part ferryman.Part, nodes []Node, passages map[ferryman.NodeID]ferryman.Passage, id ferryman.NodeID) Gate {
 	down, self, first := 0, false, ""
 	for _, n := range nodes {
-		_, carried := passages[n.ID()]
+		why := n.Down
+		if part == ferryman.PartAgents && n.View.Reachable && n.Member.Want == ferryman.WantActive {
+			why = ""
+		}
+		if _, carried := passages[n.ID()]; carried {
+			why = "is being carried"
+		}
 		switch {
 		case n.ID() == id:
-			self = n.Down != ""
-		case carried:
+			self = why != ""
+		case why != "":
 			down++
 			if first == "" {
-				first = n.Name() + " is being carried"
-			}
-		case n.Down != "":
-			down++
-			if first == "" {
-				first = n.Name() + ": " + n.Down
+				first = n.Name() + ": " + why
 			}
 		}
 	}
@@ -140,7 +143,7 @@ func majority(total, alive int) Gate {
 
 // Versions says whether carrying a node to goal would make three versions of
 // one thing; then the nodes that are on neither side go back first.
-func Versions(nodes []Node, part ferryman.Part, goal ferryman.Target, id ferryman.NodeID) bool {
+func Versions(nodes []Node, part ferryman.Part, from, goal ferryman.Target, id ferryman.NodeID) bool {
 	seen := map[string]bool{goal.Version: true}
 	for _, n := range nodes {
 		if n.ID() == id {
@@ -155,6 +158,8 @@ func Versions(nodes []Node, part ferryman.Part, goal ferryman.Target, id ferryma
 		for _, s := range n.View.Status.Services {
 			if s.Selected.Version != "" {
 				seen[s.Selected.Version] = true
+			} else {
+				seen[from.Version] = true // what a newcomer is about to install
 			}
 		}
 	}

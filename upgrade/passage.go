@@ -72,13 +72,16 @@ func service(n Node, s ferryman.ServiceStatus, f Facts) Next {
 	if f.Primary.Epoch > 0 && !n.Primary {
 		rewind := f.Ended(s.Slot, ferryman.OpRewind)
 		if op, missing := Replicate(s, f.PrimaryService, f.Primary, rewind != nil && !ended(rewind)); missing {
-			if !f.PrimaryService.Instance.Writable {
+			if f.PrimaryService.Instance.Writable {
+				args.From, args.Epoch = f.PrimaryService.Address, f.Primary.Epoch
+				return do(op)
+			}
+			if Runs(f.PrimaryService, target) {
 				return Next{Wait: "the primary does not accept writes yet, so that " + n.Name() + " cannot follow it"}
 			}
-			args.From, args.Epoch = f.PrimaryService.Address, f.Primary.Epoch
-			return do(op)
-		}
-		if !s.Instance.Streaming {
+			// A primary that is down and still to be carried is not waited for:
+			// what it is carried to may be what makes it run.
+		} else if !s.Instance.Streaming {
 			return Next{Wait: n.Name() + " is catching up with the primary"}
 		}
 	}
@@ -86,7 +89,7 @@ func service(n Node, s ferryman.ServiceStatus, f Facts) Next {
 		return Next{Wait: n.Name() + " is the primary and does not accept writes yet"}
 	}
 	if verified := f.Ended(s.Slot, ferryman.OpVerify); !ended(verified) || after(f.Ended(s.Slot, ferryman.OpStart), verified) {
-		if !n.Primary {
+		if !n.Primary && s.Instance.Streaming {
 			args.History, args.Position = f.PrimaryService.Instance.History, f.PrimaryService.Instance.Position
 		}
 		return do(ferryman.OpVerify)
@@ -153,9 +156,7 @@ func Agent(n Node, p ferryman.Passage, f Facts, nodes []Node, always bool) Next 
 	args := ferryman.Args{Engine: ferryman.AgentEngine, Version: target.Version, RestartGeneration: target.RestartGeneration}
 	if n.At(ferryman.PartAgents, target) {
 		switch {
-		case n.Down != "":
-			return Next{Wait: n.Name() + ": " + n.Down}
-		case !n.View.CaughtUp:
+		case !n.View.Reachable || !n.View.CaughtUp:
 			return Next{Wait: n.Name() + " has come back and is catching up with the Raft log"}
 		case p.Voter && n.Suffrage != ferryman.Voter && !seatTaken(nodes):
 			return Next{Op: ferryman.OpVote}
@@ -203,7 +204,7 @@ func Demotion(nodes []Node, id ferryman.NodeID, always bool) (demote bool, spare
 		return false, ""
 	}
 	for _, n := range nodes {
-		if n.ID() != id && n.Suffrage == ferryman.Nonvoter && n.View.CaughtUp && n.Down == "" && n.Member.Want == ferryman.WantActive {
+		if n.ID() != id && n.Suffrage == ferryman.Nonvoter && n.View.CaughtUp && n.View.Reachable && n.Member.Want == ferryman.WantActive {
 			return false, n.ID()
 		}
 	}
@@ -228,7 +229,7 @@ func seatTaken(nodes []Node) bool { v := voters(nodes); return v >= 3 && v%2 == 
 func heir(nodes []Node, but ferryman.NodeID) (ferryman.NodeID, bool) {
 	best, rank := ferryman.NodeID(""), -1
 	for _, n := range nodes {
-		if n.ID() == but || n.Suffrage != ferryman.Voter || n.Down != "" || !n.View.CaughtUp || n.Member.Want != ferryman.WantActive {
+		if n.ID() == but || n.Suffrage != ferryman.Voter || !n.View.Reachable || !n.View.CaughtUp || n.Member.Want != ferryman.WantActive {
 			continue
 		}
 		r := 0

@@ -125,11 +125,9 @@ func (x *situation) ask(p *proposal, total int, remove, lost []string) {
 	if x.asking() {
 		return
 	}
-	for _, pg := range x.passages() {
-		if pg.Part == ferryman.PartAgents {
-			p.wait("hosts", "", "no hosts are asked for while an agent is restarted")
-			return
-		}
+	if x.agentsCarried() {
+		p.wait("hosts", "", "no hosts are asked for while an agent is restarted")
+		return
 	}
 	for _, n := range x.nodes {
 		if n.Member.Want == ferryman.WantMaintenance {

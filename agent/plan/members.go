@@ -97,6 +97,10 @@ func (x *situation) leave(p *proposal, n upgrade.Node) {
 		}
 	}
 	if n.Suffrage == ferryman.Voter {
+		if x.agentsCarried() {
+			p.wait("quorum", n.ID(), "%s keeps its vote while an agent is restarted", n.Name())
+			return
+		}
 		if g := upgrade.WithoutVote(x.nodes, n.ID()); !g.Open() {
 			p.wait(g.Code, n.ID(), "%s cannot give up its vote: %s", n.Name(), g.Reason)
 			return
@@ -123,6 +127,16 @@ func (x *situation) leave(p *proposal, n upgrade.Node) {
 		}
 	}
 	p.move(ferryman.Transition{Kind: ferryman.MoveForget, Node: n.ID()})
+}
+
+// agentsCarried tells that an agent is down on purpose, or about to be.
+func (x *situation) agentsCarried() bool {
+	for _, pg := range x.passages() {
+		if pg.Part == ferryman.PartAgents {
+			return true
+		}
+	}
+	return false
 }
 
 // replacing tells that fewer than three live voters stand while a newcomer

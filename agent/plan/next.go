@@ -16,6 +16,9 @@ func Next(s ferryman.State, v ferryman.View, now time.Time) ferryman.Decision {
 	if s.Cluster == "" {
 		return ferryman.Decision{Waits: []ferryman.Wait{{Rule: ferryman.RuleMembers, Code: "no-cluster", Reason: "there is no cluster yet"}}}
 	}
+	if v.Raft[v.Self] == "" {
+		return ferryman.Decision{Waits: []ferryman.Wait{{Rule: ferryman.RuleMembers, Code: "no-configuration", Reason: "the leader does not know its Raft group yet"}}}
+	}
 	var a admission
 	a.begin(x)
 	if s.Frozen != nil && s.Switchover == nil {

@@ -51,13 +51,15 @@ func fenceStrays(x *situation, p *proposal) {
 // first makes the initialised database's node the first primary. Where it was
 // initialised is in the ledger, and seen in the world.
 func first(x *situation, p *proposal) {
-	if !x.s.Initialised {
+	if !x.s.Initialised || x.s.Accepted == nil {
 		return
 	}
 	for _, n := range x.withServices() {
 		for _, svc := range n.View.Status.Services {
 			if n.View.Reachable && svc.Instance.Initialised && svc.Instance.Running {
-				p.move(ferryman.Transition{Kind: ferryman.MovePrimary, Node: n.ID(), Slot: svc.Slot, Epoch: 1})
+				goal := ferryman.Known{Generation: x.s.Accepted.Document.Generation, Target: svc.Selected,
+					Release: x.s.Accepted.Document.Releases[ferryman.ReleaseKey(x.engine, svc.Selected.Version)]}
+				p.move(ferryman.Transition{Kind: ferryman.MovePrimary, Node: n.ID(), Slot: svc.Slot, Epoch: 1, Goal: goal})
 				return
 			}
 		}

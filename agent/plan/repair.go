@@ -12,8 +12,10 @@ import (
 // rollout carries and that are not on their way out: a new node's first start
 // is the same as a crashed one's, only with more of it missing.
 func repair(x *situation) (p proposal) {
-	for _, n := range x.withServices() {
-		if pg, ok := x.passages()[n.ID()]; ok && pg.Part == ferryman.PartDatabase || n.Member.Want != ferryman.WantActive || !n.View.Reachable || !n.View.Known {
+	for _, n := range x.nodes {
+		pg, carried := x.passages()[n.ID()]
+		stays := n.Member.Want == ferryman.WantActive || n.Member.Want == ferryman.WantLeaving && n.Primary
+		if carried && pg.Part == ferryman.PartDatabase || !stays || !n.View.Reachable || !n.View.Known {
 			continue
 		}
 		for _, svc := range n.Member.Services {
@@ -74,12 +76,48 @@ func (x *situation) installed(s ferryman.ServiceStatus) (ferryman.Known, bool) {
 	switch {
 	case x.s.Accepted == nil:
 		return ferryman.Known{}, false
+	case known && x.drifted(s):
+		return complete, true
 	case s.Unit.Active || known && s.Selected.Version != "":
 		return ferryman.Known{Target: s.Selected}, true
 	case known:
-		return complete, true
+		return x.newcomers(complete), true
 	}
 	return x.s.Desired(ferryman.PartDatabase), true
+}
+
+// drifted tells that a service is not what the cluster runs although no rollout
+// is open: its node was away while others were carried.
+func (x *situation) drifted(s ferryman.ServiceStatus) bool {
+	complete, known := x.s.Complete[ferryman.PartDatabase]
+	return known && x.s.Accepted != nil && !x.s.Rollout.Open() && !x.s.Stale() &&
+		!s.Selected.Equal(ferryman.Target{}) && !upgrade.Selects(s, complete.Target)
+}
+
+// newcomers is what a new node installs: the last complete version, unless
+// nobody runs that any more; then the primary's, which it has to follow.
+func (x *situation) newcomers(complete ferryman.Known) ferryman.Known {
+	primary := x.primaryService()
+	if primary.Selected.Version == "" {
+		return complete
+	}
+	for _, n := range x.withServices() {
+		for _, s := range n.View.Status.Services {
+			if s.Selected.Version == complete.Target.Version {
+				return complete
+			}
+		}
+	}
+	known := []ferryman.Known{x.s.Desired(ferryman.PartDatabase)}
+	for i := range x.s.History {
+		known = append(known, x.s.History[i].Part(ferryman.PartDatabase).To)
+	}
+	for _, k := range known {
+		if k.Target.Version == primary.Selected.Version {
+			return k
+		}
+	}
+	return complete
 }
 
 // flapping holds a service back that was started and died again and again: it

@@ -61,6 +61,8 @@ func (x *situation) down(n upgrade.Node) string {
 		switch {
 		case !ok:
 			return "does not report " + svc.Slot
+		case x.drifted(st):
+			return "runs " + st.Selected.Version + " and not what the cluster runs"
 		case st.Traits.Primaries != 1 || x.s.Primary.Epoch == 0:
 		case n.Primary && !st.Instance.Writable && x.s.Switchover == nil:
 			return "is the primary and does not accept writes"

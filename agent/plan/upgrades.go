@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"time"
 
 	"ferryman"
@@ -68,37 +69,18 @@ func (x *situation) carry(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 		}
 		return
 	}
-	if x.stale() {
-		return
+	if x.s.Stale() && pp.Status != ferryman.PartReverting {
+		return // no passage begins towards what is not wanted any more
 	}
 	if pp.First && part == ferryman.PartDatabase {
-		// Nodes that run nothing yet are brought up by the rule of repair.
-		if left = running(left); len(left) == 0 {
-			p.wait("installing", "", "not all of %d nodes run %s yet", len(x.withServices()), version(pp.To.Target))
-			return
-		}
+		p.wait("installing", left[0].ID(), "the first of %d nodes does not run %s yet", len(x.withServices()), version(pp.To.Target))
+		return
 	}
 	if pp.Status == ferryman.PartOpen && !x.prepared(p, part, pp) {
 		return
 	}
 	x.begin(p, part, pp, left)
 }
-
-// running are the nodes that run something other than what is wanted.
-func running(nodes []upgrade.Node) (out []upgrade.Node) {
-	for _, n := range nodes {
-		for _, s := range n.View.Status.Services {
-			if s.Unit.Active && s.Instance.Running && !s.Launched.Equal(s.Selected) || s.Unit.Active && n.Down == "" {
-				out = append(out, n)
-				break
-			}
-		}
-	}
-	return out
-}
-
-// stale tells that another rollout is wanted: no new passage begins then.
-func (x *situation) stale() bool { return x.s.Stale() }
 
 // of are the nodes that a part is about.
 func (x *situation) of(part ferryman.Part) []upgrade.Node {
@@ -111,7 +93,7 @@ func (x *situation) of(part ferryman.Part) []upgrade.Node {
 // left are the nodes that have not reached the part's goal.
 func (x *situation) left(part ferryman.Part, pp ferryman.PartProgress) (out []upgrade.Node) {
 	for _, n := range x.of(part) {
-		if !n.At(part, pp.Goal().Target) || part == ferryman.PartDatabase && pp.First && n.Down != "" {
+		if !n.At(part, pp.Goal().Target) || part == ferryman.PartDatabase && pp.First && x.single {
 			out = append(out, n)
 		}
 	}
@@ -334,11 +316,15 @@ func (x *situation) begin(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 		if n.Primary && len(open) > 0 {
 			return
 		}
-		if g := upgrade.Budget(x.policy.MaxUnavailable, x.of(part), open, n.ID()); !g.Open() {
+		if g := upgrade.Budget(x.policy.MaxUnavailable, part, x.of(part), open, n.ID()); !g.Open() {
 			p.wait(g.Code, n.ID(), "%s waits: %s", n.Name(), g.Reason)
 			return
 		}
 		if part == ferryman.PartAgents {
+			if leaver, ok := x.votingLeaver(); ok {
+				p.wait("quorum", n.ID(), "%s waits until %s has given up its vote", n.Name(), leaver.Name())
+				return
+			}
 			if g := upgrade.Quorum(x.nodes, n.ID()); !g.Open() {
 				p.wait(g.Code, n.ID(), "%s waits: %s", n.Name(), g.Reason)
 				return
@@ -347,7 +333,7 @@ func (x *situation) begin(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 			return
 		}
 		goal := pp.Goal()
-		if !upgrade.Versions(x.of(part), part, goal.Target, n.ID()) {
+		if !upgrade.Versions(x.of(part), part, pp.From.Target, goal.Target, n.ID()) {
 			if back, ok := x.collapse(part, pp, left); ok {
 				n, goal = back, pp.From
 			}
@@ -356,6 +342,16 @@ func (x *situation) begin(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 		p.move(ferryman.Transition{Kind: ferryman.MoveBeginPassage, Node: n.ID(), Part: part, Goal: goal,
 			BootID: n.View.Status.BootID, Voter: n.Suffrage == ferryman.Voter})
 	}
+}
+
+// votingLeaver is a member on its way out that still has its vote.
+func (x *situation) votingLeaver() (upgrade.Node, bool) {
+	for _, n := range x.nodes {
+		if n.Member.Want == ferryman.WantLeaving && n.Suffrage == ferryman.Voter {
+			return n, true
+		}
+	}
+	return upgrade.Node{}, false
 }
 
 // primaryFirst tells that a preflight found parameters that must reach the
@@ -405,7 +401,11 @@ func (x *situation) collapse(part ferryman.Part, pp ferryman.PartProgress, left 
 
 // passage moves one node on, or fails its part.
 func (x *situation) passage(p *proposal, n upgrade.Node, pg ferryman.Passage, pp ferryman.PartProgress) {
-	if pp.Status == ferryman.PartOpen && x.since(pg.Began) >= x.policy.ProgressDeadline.Std() {
+	if x.silent(n) >= x.v.Limits.DeadAfter.Std() {
+		x.lose(p, n, pg, pp)
+		return
+	}
+	if x.since(later(pg.Began, pp.Progress)) >= x.policy.ProgressDeadline.Std() {
 		x.fail(p, pg.Part, pp, n.Name()+" was not carried within progressDeadline "+x.policy.ProgressDeadline.String()+colon(n.Down))
 		return
 	}
@@ -424,6 +424,24 @@ func (x *situation) passage(p *proposal, n upgrade.Node, pg ferryman.Passage, pp
 	default:
 		x.passageStep(p, n, pg, pp, next)
 	}
+}
+
+// lose ends the passage of a node that has been silent for too long: the rule
+// of members replaces it, or it is carried anew when it returns. Only an agent
+// of a new version is blamed for it.
+func (x *situation) lose(p *proposal, n upgrade.Node, pg ferryman.Passage, pp ferryman.PartProgress) {
+	silent := x.silent(n).Round(time.Second)
+	if pg.Part == ferryman.PartAgents && pp.Status == ferryman.PartOpen && pp.To.Target.Version != pp.From.Target.Version {
+		x.fail(p, pg.Part, pp, fmt.Sprintf("the agent of %s did not come back within %s", n.Name(), silent))
+	}
+	p.move(ferryman.Transition{Kind: ferryman.MoveEndPassage, Node: n.ID(), Lost: true, Reason: fmt.Sprintf("it did not answer for %s", silent)})
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 func (x *situation) next(n upgrade.Node, pg ferryman.Passage) upgrade.Next {

@@ -92,8 +92,16 @@ func (w *world) settleDown() {
 		w.doc.Database.Version = "2"
 		w.publish()
 	}
+	for _, q := range w.state.Quarantined {
+		w.commit(state.Command{Request: &ferryman.Request{Kind: ferryman.RequestLift, Release: q.Key, By: "a person"}})
+	}
 	why := ""
 	for range 1500 {
+		for _, q := range w.state.Quarantined {
+			if q.Key == "demodb/"+w.doc.Database.Version {
+				w.commit(state.Command{Request: &ferryman.Request{Kind: ferryman.RequestLift, Release: q.Key, By: "a person"}})
+			}
+		}
 		w.turn(time.Duration(300+w.rng.IntN(1500)) * time.Millisecond)
 		if r := w.state.Rollout; r != nil && r.Open() && w.now.UnixNano()%4 == 0 {
 			w.commit(state.Command{Request: &ferryman.Request{Kind: ferryman.RequestContinue, By: "a person"}})

@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -67,7 +68,7 @@ func (n *wnode) stopDB() {
 }
 
 func (n *wnode) crashHost() {
-	n.alive = false
+	n.alive, n.db.stopped = false, false
 	n.crashAgent()
 	n.stopDB()
 }
@@ -121,14 +122,15 @@ func (w *world) run(n *wnode, st ferryman.Step) {
 	}
 	n.running[st.Service] = r
 	if st.Op == ferryman.OpStop {
-		n.db.stopped = true
+		n.db.stopped = n.db.streaming || n.db.writable // what served is down because of us
 	}
 	w.struck["steps"]++
 }
 
 // finish carries out what ran to its end.
 func (w *world) finish(n *wnode) {
-	for lane, r := range n.running {
+	for _, lane := range slices.Sorted(maps.Keys(n.running)) {
+		r := n.running[lane]
 		if w.now.Before(r.ends) || !n.alive || !n.agent {
 			continue
 		}
@@ -191,7 +193,7 @@ func (w *world) effect(n *wnode, st ferryman.Step) (res ferryman.Result, fail st
 		d.start++
 		d.dies = time.Time{}
 		if w.bad[d.selected.Version] == "crash" {
-			d.dies = w.now.Add(time.Duration(500+w.rng.IntN(2000)) * time.Millisecond)
+			d.dies = w.now.Add(time.Duration(200+w.rng.IntN(700)) * time.Millisecond)
 		}
 	case ferryman.OpInitialise:
 		if d.initialised {

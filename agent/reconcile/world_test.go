@@ -30,9 +30,11 @@ type world struct {
 	raft   map[ferryman.NodeID]ferryman.Suffrage
 	nodes  []*wnode
 	leader *wnode
-	term   uint64
-	view   ferryman.View
-	byStep map[uint64]time.Time // leader operations under way, by when they end
+	// lastTrouble is when a fault struck that the leader may not know of yet.
+	lastTrouble time.Time
+	term        uint64
+	view        ferryman.View
+	byStep      map[uint64]time.Time // leader operations under way, by when they end
 
 	faults  bool
 	opTime  time.Duration
@@ -182,7 +184,7 @@ func (w *world) observe() {
 			delete(nodes, id)
 		}
 	}
-	for id := range w.state.Members {
+	for _, id := range slices.Sorted(maps.Keys(w.state.Members)) {
 		n, v := w.byID(id), nodes[id]
 		if !n.up() || n.gone || n != w.leader && w.faults && w.rng.IntN(20) == 0 {
 			v.Reachable, n.polls, v.CaughtUp = false, 0, false
@@ -235,6 +237,10 @@ func (w *world) decide() {
 			outcomes = append(outcomes, w.leaderEffect(st))
 		}
 	}
+	if w.view.Raft == nil {
+		return // leadership moved away
+	}
+	w.view.Raft = maps.Clone(w.raft) // what an outcome tells, the view tells too
 	cmd, d := reconcile.Batch(w.state, w.view, outcomes, w.now)
 	if w.plant == "commit before fence" {
 		d = w.plantedSwitchover(d, &cmd)
@@ -311,7 +317,7 @@ func (w *world) reconfigure(id ferryman.NodeID, s ferryman.Suffrage) {
 	} else {
 		w.raft[id] = s
 	}
-	if before && !w.quorum() && w.byID(id).up() {
+	if before && !w.quorum() && w.byID(id).up() && w.now.Sub(w.lastTrouble) > 5*time.Second {
 		w.violated("I4", "making %s %q took Raft's quorum away", id, s)
 	}
 }
@@ -400,6 +406,7 @@ func (w *world) trouble() {
 	if n.gone {
 		return
 	}
+	w.lastTrouble = w.now
 	member, isMember := w.state.Members[n.id]
 	isPrimary := n.db.writable || n.id == w.state.Primary.Node || w.state.Switchover != nil && w.state.Switchover.To == n.id
 	unreachable := 0
@@ -462,6 +469,11 @@ func (w *world) trouble() {
 
 // raftSurvives tells whether the voters that are left are a majority.
 func (w *world) raftSurvives(n *wnode) bool {
+	for _, st := range w.state.Ledger {
+		if st.Open() && st.Op == ferryman.OpVote {
+			return false // between two and three voters nobody may be lost
+		}
+	}
 	alive := n.alive
 	n.alive = false
 	ok := w.quorum()

@@ -116,6 +116,19 @@ func (a *applier) endSwitchover() error {
 	return nil
 }
 
+// founded makes the version that the first primary runs the last complete one:
+// from now on there is something to go back to, and newcomers get it.
+func (a *applier) founded(k ferryman.Known) {
+	a.s.Complete = put(a.s.Complete, ferryman.PartDatabase, k)
+	if !a.s.Rollout.Open() {
+		return
+	}
+	if pp := a.s.Rollout.Parts[ferryman.PartDatabase]; !pp.Status.Done() {
+		pp.From, pp.First = k, false
+		a.s.Rollout.Parts[ferryman.PartDatabase] = pp
+	}
+}
+
 // primary is the commit point of a switchover: from here on the epoch is the
 // new node's. The proof that nothing acknowledged is lost lies in the ledger.
 func (a *applier) primary(t ferryman.Transition) error {
@@ -140,6 +153,8 @@ func (a *applier) primary(t ferryman.Transition) error {
 			return refuse("%s is not known to have everything that %s acknowledged", m.Name, a.name(sw.From))
 		}
 		sw.Committed = true
+	} else {
+		a.founded(t.Goal)
 	}
 	a.s.Primary = ferryman.Primary{Node: t.Node, Slot: t.Slot, Epoch: t.Epoch, Since: a.at}
 	a.event("primary", t.Node, 0, false, "%s was made the primary of epoch %d", m.Name, t.Epoch)

@@ -94,6 +94,10 @@ func (a *applier) endPassage(t ferryman.Transition) error {
 		return refuse("%s is not being carried", a.name(t.Node))
 	}
 	delete(a.s.Rollout.Passages, t.Node)
+	if t.Lost {
+		a.event("passage", t.Node, 0, true, "%s: the passage of %s was given up: %s", p.Part, a.name(t.Node), t.Reason)
+		return nil
+	}
 	pp := a.s.Rollout.Parts[p.Part]
 	pp.Carried = append(slices.Clip(pp.Carried), ferryman.Carried{Node: t.Node, Began: p.Began, Ended: a.at, Version: p.Goal.Target.Version})
 	pp.Progress = a.at
