@@ -30,7 +30,14 @@ func Gates(s ferryman.State, part ferryman.Part, pp ferryman.PartProgress, nodes
 	if g := window(policy.Windows, now); !g.Open() {
 		return g
 	}
-	return bake(policy, pp, nodes, now)
+	return bake(policy, part, pp, nodes, now)
+}
+
+func colon(s string) string {
+	if s == "" {
+		return ""
+	}
+	return ": " + s
 }
 
 func window(windows []ferryman.Window, now time.Time) Gate {
@@ -49,7 +56,7 @@ func window(windows []ferryman.Window, now time.Time) Gate {
 
 // bake holds the rollout after its canaries until they have been healthy for
 // the bake time, or a person says continue.
-func bake(policy ferryman.Policy, pp ferryman.PartProgress, nodes []Node, now time.Time) Gate {
+func bake(policy ferryman.Policy, part ferryman.Part, pp ferryman.PartProgress, nodes []Node, now time.Time) Gate {
 	canaries := 0
 	if policy.Canary != nil {
 		canaries = *policy.Canary
@@ -62,8 +69,8 @@ func bake(policy ferryman.Policy, pp ferryman.PartProgress, nodes []Node, now ti
 			return shut("bake", "the canary bakes for another %s; `ferryman rollout continue` goes on at once", rest.Round(time.Second))
 		}
 		for _, n := range nodes {
-			if n.ID() == c.Node && !n.HealthyFor(policy.Bake, now) {
-				return shut("bake", "the canary %s has not been healthy for %s yet: %s", n.Name(), policy.Bake, n.Down)
+			if n.ID() == c.Node && !n.HealthyFor(part, policy.Bake, now) {
+				return shut("bake", "the canary %s has not been healthy for %s yet%s", n.Name(), policy.Bake, colon(n.Down))
 			}
 		}
 	}

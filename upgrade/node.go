@@ -67,7 +67,11 @@ func agentAt(s ferryman.NodeStatus, goal ferryman.Target) bool {
 	return (goal.Version == "" || s.Agent.Version == goal.Version) && s.Agent.RestartGeneration >= goal.RestartGeneration
 }
 
-// HealthyFor tells whether the node's services have been healthy for d.
-func (n Node) HealthyFor(d ferryman.Duration, now time.Time) bool {
+// HealthyFor tells whether what a part is about has been healthy for d: the
+// services, or the agent, which may be well beside a database that is not.
+func (n Node) HealthyFor(part ferryman.Part, d ferryman.Duration, now time.Time) bool {
+	if part == ferryman.PartAgents {
+		return n.View.Reachable && n.View.CaughtUp
+	}
 	return n.Down == "" && !n.View.HealthySince.IsZero() && now.Sub(n.View.HealthySince) >= d.Std()
 }

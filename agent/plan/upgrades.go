@@ -116,7 +116,7 @@ func (x *situation) finish(p *proposal, part ferryman.Part, pp ferryman.PartProg
 			return
 		}
 		for _, n := range x.of(part) {
-			if !n.HealthyFor(x.policy.MinHealthy, x.now) {
+			if !n.HealthyFor(part, x.policy.MinHealthy, x.now) {
 				p.wait("min-healthy", n.ID(), "%s has not been healthy for %s yet%s", n.Name(), x.policy.MinHealthy, colon(n.Down))
 				return
 			}
@@ -373,7 +373,7 @@ func (x *situation) primaryFirst(part ferryman.Part, pp ferryman.PartProgress) b
 func (x *situation) settled(p *proposal, n upgrade.Node) bool {
 	unready := 0
 	for _, o := range x.withServices() {
-		if o.ID() != n.ID() && !o.HealthyFor(x.policy.MinHealthy, x.now) {
+		if o.ID() != n.ID() && !o.HealthyFor(ferryman.PartDatabase, x.policy.MinHealthy, x.now) {
 			unready++
 			if unready >= x.policy.MaxUnavailable {
 				p.wait("min-healthy", o.ID(), "%s waits until %s has been healthy for %s%s", n.Name(), o.Name(), x.policy.MinHealthy, colon(o.Down))
