@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -310,41 +311,56 @@ func (p *Process) Agent(name string) int {
 func (p *Process) Kill(ctx context.Context, name string) error {
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
-	for {
-		left, err := p.processes(name)
+	dying := map[int]uint64{} // what was killed, by pid and start: one that gives up its memory shows nothing of itself
+	for unsure := 0; ; {
+		left, sure, err := p.processes(name)
 		if err != nil {
 			return err
 		}
-		if len(left) == 0 {
-			return nil
-		}
-		for _, pid := range left {
+		for pid, start := range left {
+			dying[pid] = start
 			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 				return fmt.Errorf("kill process %d: %w", pid, err)
 			}
 		}
+		maps.DeleteFunc(dying, func(pid int, start uint64) bool {
+			stat, err := readStat(pid)
+			return err != nil || stat.dead || stat.start != start
+		})
+		if !sure {
+			unsure++
+		}
+		if len(left) == 0 && len(dying) == 0 && (sure || unsure > maxUnsure) {
+			return nil
+		}
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			return fmt.Errorf("processes %v still run: %w", left, ctx.Err())
+			return fmt.Errorf("%d processes still run: %w", len(dying), ctx.Err())
 		}
 	}
 }
 
-// processes are those that belong to a host. A database outlives the agent
-// that started it, in a session and environment of its own; what it has in
-// common with its host is the directory: it works there, was started from
-// there, or was told of it. Whoever sits at a terminal only looks on.
-func (p *Process) processes(name string) ([]int, error) {
+// maxUnsure is how many looks at a process that does not show itself are waited
+// for; one that never does is none that we started.
+const maxUnsure = 50
+
+// processes are those that belong to a host, with the times of their start. A
+// database outlives the agent that started it, in a session and environment of
+// its own; what it has in common with its host is the directory: it works
+// there, was started from there, or was told of it. Whoever sits at a terminal
+// only looks on. It is not sure while a process is between two programs, and
+// shows no arguments.
+func (p *Process) processes(name string) (pids map[int]uint64, sure bool, err error) {
 	dir := p.dir(name)
 	within := func(text string) bool {
 		return text == dir || strings.HasSuffix(text, "="+dir) || strings.Contains(text, dir+"/")
 	}
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var pids []int
+	pids, sure = map[int]uint64{}, true
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
 		if err != nil || pid <= 1 || pid == os.Getpid() {
@@ -359,8 +375,10 @@ func (p *Process) processes(name string) ([]int, error) {
 		exe, _ := os.Readlink(proc + "/exe")
 		args, _ := os.ReadFile(proc + "/cmdline")
 		if within(cwd) || within(exe) || slices.ContainsFunc(strings.Split(string(args), "\x00"), within) {
-			pids = append(pids, pid)
+			pids[pid] = stat.start
+		} else if exe != "" && len(args) == 0 {
+			sure = false
 		}
 	}
-	return pids, nil
+	return pids, sure, nil
 }
