@@ -67,6 +67,14 @@ func newCluster(t *testing.T, s Suite, n int) []*node {
 	return nodes
 }
 
+func configs(nodes []*node) []dbhooks.Config {
+	var all []dbhooks.Config
+	for _, n := range nodes {
+		all = append(all, n.cfg)
+	}
+	return all
+}
+
 // start runs the process and waits until the engine sees it.
 func (n *node) start(t *testing.T) {
 	t.Helper()

@@ -67,3 +67,9 @@ func Run(t *testing.T, s Suite) {
 		})
 	}
 }
+
+// WithCluster lends f n running instances for tests of the engine's own: the first is the primary of epoch 1, the others follow it.
+func WithCluster(t *testing.T, s Suite, n int, f func([]dbhooks.Config)) {
+	t.Helper()
+	f(configs(newCluster(t, s, n)))
+}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"ferryman"
-	"ferryman/dbhooks"
 )
 
 func traitsAreKnown(t *testing.T, s Suite) {
@@ -209,11 +208,7 @@ func switchoverThereAndBack(t *testing.T, s Suite) {
 	settle(t, nodes, 0, w.stop(t))
 	t.Logf("longest time between two acknowledged writes: %s", w.gap)
 	if s.AfterSwitchovers != nil {
-		var configs []dbhooks.Config
-		for _, n := range nodes {
-			configs = append(configs, n.cfg)
-		}
-		s.AfterSwitchovers(t, configs)
+		s.AfterSwitchovers(t, configs(nodes))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -61,7 +62,11 @@ func hook(t *testing.T, body string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "hook")
 	script := "#!/bin/sh\nif [ \"$1\" = traits ]; then echo '{\"primaries\":1,\"ops\":[\"promote\"]}'; exit; fi\n" + body + "\n"
-	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
+	// No fork may happen meanwhile: its child would hold the file open for writing, and the kernel refuses to run such a file.
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(path, []byte(script), 0o700)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	return path

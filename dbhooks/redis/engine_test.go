@@ -44,11 +44,7 @@ func put(ctx context.Context, cfg dbhooks.Config, key, value string) error {
 	if err := conn.Set(ctx, key, value, 0).Err(); err != nil {
 		return err
 	}
-	n, err := conn.Do(ctx, "wait", 1, 1000).Int()
-	if err == nil && n < 1 {
-		err = errors.New("no replica has it")
-	}
-	return err
+	return redis.WaitForReplica(ctx, conn)
 }
 
 func get(ctx context.Context, cfg dbhooks.Config, key string) (string, bool, error) {
@@ -114,4 +110,20 @@ func TestConformanceBetweenBuilds(t *testing.T) {
 	s := suite("")
 	s.Home, s.NextHome, s.NextVersion = home("7.0.15-1~deb12u7"), home("7.0.15-1~deb12u10"), "7.0.15-1~deb12u10"
 	conformance.Run(t, s)
+}
+
+func TestWriterFindsThePrimary(t *testing.T) {
+	t.Parallel()
+	program := server(t)
+	conformance.WithCluster(t, suite(program), 3, func(configs []dbhooks.Config) {
+		addrs := []string{configs[2].Address, "127.0.0.1:1", configs[1].Address, configs[0].Address}
+		w := redis.NewWriter(func() []string { return addrs }, "", "")
+		defer w.Close()
+		for _, key := range []string{"a", "b"} {
+			at, err := w.Put(t.Context(), key, "1")
+			if err != nil || at != configs[0].Address {
+				t.Errorf("put %s: got %q, %v; want %q", key, at, err, configs[0].Address)
+			}
+		}
+	})
 }
