@@ -143,7 +143,7 @@ func (x *situation) agentsCarried() bool {
 // could get a vote.
 func (x *situation) replacing() bool {
 	live, newcomers := 0, 0
-	for _, n := range x.staying() {
+	for _, n := range x.stay {
 		switch {
 		case n.Suffrage == ferryman.Voter && !x.dead(n):
 			live++
@@ -180,14 +180,14 @@ func (x *situation) handOver(p *proposal, n upgrade.Node) {
 func (x *situation) size(p *proposal) {
 	want := x.s.Accepted.Document.Nodes
 	var live, dead []upgrade.Node
-	for _, n := range x.withServices() {
+	for _, n := range x.serve {
 		if x.dead(n) {
 			dead = append(dead, n)
 		} else {
 			live = append(live, n)
 		}
 	}
-	for _, n := range x.staying() {
+	for _, n := range x.stay {
 		if n.Member.Witness && x.dead(n) {
 			p.wait("dead", n.ID(), "the witness %s does not answer since %s; replace it by hand, then `ferryman leave --node %s`", n.Name(), x.silent(n).Round(time.Second), n.Name())
 		}

@@ -54,7 +54,7 @@ func first(x *situation, p *proposal) {
 	if !x.s.Initialised || x.s.Accepted == nil {
 		return
 	}
-	for _, n := range x.withServices() {
+	for _, n := range x.serve {
 		for _, svc := range n.View.Status.Services {
 			if n.View.Reachable && svc.Instance.Initialised && svc.Instance.Running {
 				goal := ferryman.Known{Generation: x.s.Accepted.Document.Generation, Target: svc.Selected,

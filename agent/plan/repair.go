@@ -101,7 +101,7 @@ func (x *situation) newcomers(complete ferryman.Known) ferryman.Known {
 	if primary.Selected.Version == "" {
 		return complete
 	}
-	for _, n := range x.withServices() {
+	for _, n := range x.serve {
 		for _, s := range n.View.Status.Services {
 			if s.Selected.Version == complete.Target.Version {
 				return complete

@@ -16,6 +16,8 @@ type situation struct {
 	now    time.Time
 	policy ferryman.Policy
 	nodes  []upgrade.Node // all members, by name
+	stay   []upgrade.Node // those that are not on their way out
+	serve  []upgrade.Node // those that stay and run services
 	tiers  []string
 	single bool // the engine has one primary
 	engine string
@@ -39,6 +41,15 @@ func newSituation(s ferryman.State, v ferryman.View, now time.Time) *situation {
 	slices.SortFunc(x.nodes, func(a, b upgrade.Node) int {
 		return cmp.Or(cmp.Compare(a.Name(), b.Name()), cmp.Compare(a.ID(), b.ID()))
 	})
+	for _, n := range x.nodes {
+		if n.Member.Want == ferryman.WantLeaving {
+			continue
+		}
+		x.stay = append(x.stay, n)
+		if !n.Member.Witness && len(n.Member.Services) > 0 {
+			x.serve = append(x.serve, n)
+		}
+	}
 	return x
 }
 
@@ -101,26 +112,6 @@ func (x *situation) passages() map[ferryman.NodeID]ferryman.Passage {
 }
 
 func (x *situation) carried(id ferryman.NodeID) bool { _, ok := x.passages()[id]; return ok }
-
-// staying are the members that are not on their way out.
-func (x *situation) staying() (out []upgrade.Node) {
-	for _, n := range x.nodes {
-		if n.Member.Want != ferryman.WantLeaving {
-			out = append(out, n)
-		}
-	}
-	return out
-}
-
-// withServices are the members that stay and run services.
-func (x *situation) withServices() (out []upgrade.Node) {
-	for _, n := range x.staying() {
-		if !n.Member.Witness && len(n.Member.Services) > 0 {
-			out = append(out, n)
-		}
-	}
-	return out
-}
 
 // primaryService is the recorded primary's service as last reported.
 func (x *situation) primaryService() ferryman.ServiceStatus {

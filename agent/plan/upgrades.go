@@ -73,7 +73,7 @@ func (x *situation) carry(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 		return // no passage begins towards what is not wanted any more
 	}
 	if pp.First && part == ferryman.PartDatabase {
-		p.wait("installing", left[0].ID(), "the first of %d nodes does not run %s yet", len(x.withServices()), version(pp.To.Target))
+		p.wait("installing", left[0].ID(), "the first of %d nodes does not run %s yet", len(x.serve), version(pp.To.Target))
 		return
 	}
 	if pp.Status == ferryman.PartOpen && !x.prepared(p, part, pp) {
@@ -85,9 +85,9 @@ func (x *situation) carry(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 // of are the nodes that a part is about.
 func (x *situation) of(part ferryman.Part) []upgrade.Node {
 	if part == ferryman.PartAgents {
-		return x.staying()
+		return x.stay
 	}
-	return x.withServices()
+	return x.serve
 }
 
 // left are the nodes that have not reached the part's goal.
@@ -372,7 +372,7 @@ func (x *situation) primaryFirst(part ferryman.Part, pp ferryman.PartProgress) b
 // that taking n down leaves a sound cluster.
 func (x *situation) settled(p *proposal, n upgrade.Node) bool {
 	unready := 0
-	for _, o := range x.withServices() {
+	for _, o := range x.serve {
 		if o.ID() != n.ID() && !o.HealthyFor(ferryman.PartDatabase, x.policy.MinHealthy, x.now) {
 			unready++
 			if unready >= x.policy.MaxUnavailable {
@@ -447,7 +447,7 @@ func later(a, b time.Time) time.Time {
 func (x *situation) next(n upgrade.Node, pg ferryman.Passage) upgrade.Next {
 	_, _, can := upgrade.Successor(x.nodes, x.s.Primary.Slot, pg.Goal.Target, n.ID())
 	f := upgrade.Facts{Goal: pg.Goal, Engine: x.engine, Primary: x.s.Primary, PrimaryService: x.primaryService(),
-		CanSwitchOver: can || len(x.withServices()) > 1,
+		CanSwitchOver: can || len(x.serve) > 1,
 		Ended: func(service string, op ferryman.Op) *ferryman.Step {
 			tried := x.tried(n.ID(), service, op, pg.FirstStep)
 			for i := len(tried) - 1; i >= 0; i-- {

@@ -19,7 +19,7 @@ func (x *situation) votes(p *proposal) {
 		}
 	}
 	var voters, candidates, dead []upgrade.Node
-	for _, n := range x.staying() {
+	for _, n := range x.stay {
 		pg, carried := x.passages()[n.ID()]
 		switch {
 		case n.Suffrage == ferryman.Voter && x.dead(n):

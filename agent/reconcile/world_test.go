@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -573,6 +575,13 @@ func runWorld(seed uint64, tell bool, plant string) (w *world, err error) {
 	}
 	w.settleDown()
 	return w, nil
+}
+
+// TestMain lets the worlds leave their garbage for longer: they make much of
+// it and keep almost nothing, and collecting it would take half of the time.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(1600)
+	os.Exit(m.Run())
 }
 
 func TestWorld(t *testing.T) {
