@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -404,10 +406,28 @@ func TestARefusedDocumentIsSaidOnce(t *testing.T) {
 	})
 }
 
+func number(t *testing.T, variable string, fallback uint64) uint64 {
+	text := os.Getenv(variable)
+	if text == "" {
+		return fallback
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", variable, err)
+	}
+	return n
+}
+
 // Faults that end: lost messages, links cut in one direction or both, agents
-// that die. Nobody helps, and in the end all is well.
+// that die. Nobody helps, and in the end all is well. FERRYMAN_SEEDS=n tries n
+// seeds, FERRYMAN_SEED=s only that one.
 func TestAfterFaultsTheClusterConverges(t *testing.T) {
-	for seed := range uint64(4) {
+	seeds := number(t, "FERRYMAN_SEEDS", 4)
+	first := number(t, "FERRYMAN_SEED", 0)
+	if first > 0 {
+		seeds = 1
+	}
+	for seed := first; seed < first+seeds; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inLab(t, seed, five, func(t *testing.T, l *lab) {
 				l.form()

@@ -101,6 +101,9 @@ const (
 	reportEvery = 2 * time.Second
 	reportIdle  = 30 * time.Second
 	refuseEvery = 10 * time.Second
+	// mostCommands a second are far more than any rollout needs. A plan that
+	// does not come to rest must not fill the log.
+	mostCommands = 200
 )
 
 // Loop leads a cluster while its node does.
@@ -198,6 +201,9 @@ type term struct {
 	hostsErr  string
 	refusedAt time.Time
 
+	second   time.Time // since when commands are counted
+	commands int
+
 	decision ferryman.Decision
 	changed  bool // something happened that the plan should hear of
 	again    time.Time
@@ -294,7 +300,11 @@ func (t *term) turn() {
 	}
 	cmd, d := Batch(s, t.view, t.outcomes(s), now)
 	d.Waits = append(d.Waits, t.troubles()...)
-	if !cmd.Empty() {
+	switch {
+	case cmd.Empty():
+	case t.restless(now):
+		t.by(t.second.Add(time.Second))
+	default:
 		if err := t.propose(cmd); err != nil {
 			t.log.Warn("a decision was not committed; it is made anew", "error", err)
 			t.by(now.Add(retryFirst))
@@ -306,6 +316,18 @@ func (t *term) turn() {
 	t.operate(s)
 	t.dispatch(s, max(index, t.barrier), now)
 	t.publish(s, now)
+}
+
+// restless counts a command and tells whether there were too many.
+func (t *term) restless(now time.Time) bool {
+	if now.Sub(t.second) >= time.Second {
+		t.second, t.commands = now, 0
+	}
+	t.commands++
+	if t.commands == mostCommands+1 {
+		t.log.Error("the plan does not come to rest; it is slowed down", "commands", mostCommands, "within", time.Second)
+	}
+	return t.commands > mostCommands
 }
 
 // ruleLeader stands in waits that come from the loop and not from the plan.
