@@ -35,7 +35,7 @@ func TestConformance(t *testing.T) {
 	}
 	conformance.Run(t, conformance.Suite{
 		Home: home("1.0.0"), NextHome: home("1.1.0"), NextVersion: "1.1.0",
-		New: func(cfg dbhooks.Config) dbhooks.Engine { return demodb.New(cfg) },
+		New: newEngine,
 		Put: func(ctx context.Context, cfg dbhooks.Config, key, value string) error {
 			c := demodb.Dial(cfg.Address)
 			defer c.Close()

@@ -31,10 +31,12 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, err := os.Executable()
+	binary, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A binary with the race detector sleeps for a second at each end, unless told otherwise; the example runs many.
+	program := script(t, "GORACE=atexit_sleep_ms=0 exec '"+binary+"' \"$@\"")
 	conformance.Run(t, conformance.Suite{
 		New: func(cfg dbhooks.Config) dbhooks.Engine {
 			cfg.Program = program
@@ -60,11 +62,15 @@ func TestExample(t *testing.T) {
 // hook writes a program whose traits allow promote, and which otherwise does what body says.
 func hook(t *testing.T, body string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "hook")
-	script := "#!/bin/sh\nif [ \"$1\" = traits ]; then echo '{\"primaries\":1,\"ops\":[\"promote\"]}'; exit; fi\n" + body + "\n"
+	return script(t, "if [ \"$1\" = traits ]; then echo '{\"primaries\":1,\"ops\":[\"promote\"]}'; exit; fi\n"+body)
+}
+
+func script(t *testing.T, body string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "script")
 	// No fork may happen meanwhile: its child would hold the file open for writing, and the kernel refuses to run such a file.
 	syscall.ForkLock.RLock()
-	err := os.WriteFile(path, []byte(script), 0o700)
+	err := os.WriteFile(path, []byte("#!/bin/sh\n"+body+"\n"), 0o700)
 	syscall.ForkLock.RUnlock()
 	if err != nil {
 		t.Fatal(err)
