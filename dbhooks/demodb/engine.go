@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -51,11 +52,22 @@ func (e *Engine) Command(_ context.Context, home string) (dbhooks.Command, error
 			return dbhooks.Command{}, err
 		}
 	}
-	exec := []string{program, "demodb", "serve", "--data", e.cfg.Dir, "--listen", e.cfg.Bind(), "--name", e.cfg.Address}
+	exec := []string{
+		program, "demodb", "serve", "--data", e.cfg.Dir, "--listen", e.cfg.Bind(), "--name", e.cfg.Address,
+		"--sync-replicas", strconv.Itoa(e.defaults().SyncReplicas),
+	}
 	if home != "" {
 		exec = append(exec, "--home", home)
 	}
 	return dbhooks.Command{Exec: exec, Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin"}, Dir: "/"}, os.MkdirAll(e.cfg.Dir, 0o700)
+}
+
+// defaults are what holds where no parameter says otherwise: with a replica's acknowledgement, unless Extra's sync_replicas is 0.
+func (e *Engine) defaults() Settings {
+	if e.cfg.Extra["sync_replicas"] == "0" {
+		return DefaultSettings(0)
+	}
+	return DefaultSettings(1)
 }
 
 // Status asks the process; one that does not listen is not running.
@@ -109,11 +121,11 @@ func (e *Engine) verify(ctx context.Context, args ferryman.Args) (ferryman.Resul
 
 // configure stores all parameters; those that are not named go back to their defaults. It works on a stopped instance too.
 func (e *Engine) configure(ctx context.Context, args ferryman.Args) (ferryman.Result, error) {
-	old, err := LoadSettings(e.cfg.Dir)
+	old, err := e.defaults().load(e.cfg.Dir)
 	if err != nil {
 		return ferryman.Result{}, err
 	}
-	settings, err := DefaultSettings().With(args.Parameters)
+	settings, err := e.defaults().With(args.Parameters)
 	if err != nil {
 		return ferryman.Result{}, fmt.Errorf("demodb: %w: %w", ferryman.ErrInvalid, err)
 	}
@@ -141,7 +153,7 @@ func (e *Engine) preflight(ctx context.Context, args ferryman.Args) (ferryman.Re
 	if args.Version != "" {
 		res.NoReturn = major(args.Version) != major(st.Version)
 	}
-	if settings, err := DefaultSettings().With(args.Parameters); err != nil {
+	if settings, err := e.defaults().With(args.Parameters); err != nil {
 		res.Blockers = append(res.Blockers, err.Error())
 	} else if args.Parameters != nil {
 		res.RestartNeeded = settings.MaxValueBytes != st.Settings.MaxValueBytes

@@ -20,7 +20,7 @@ import (
 	"ferryman/dbhooks"
 )
 
-const usage = `usage: demodb serve --data DIR --listen HOST:PORT [--name HOST:PORT] [--home DIR] [--fault NAME[=VALUE]]...
+const usage = `usage: demodb serve --data DIR --listen HOST:PORT [--name HOST:PORT] [--home DIR] [--sync-replicas 0|1] [--fault NAME[=VALUE]]...
        demodb CLIENT-VERB --addr HOST:PORT [--timeout 10s] ...
 client verbs, each printing one line of JSON:
        status | put KEY VALUE | get KEY | initialise | promote --epoch N | fence --epoch N | unfence --epoch N
@@ -75,11 +75,15 @@ func serveMain(ctx context.Context, args []string, stderr io.Writer) error {
 	flags.StringVar(&cfg.Dir, "data", "", "")
 	flags.StringVar(&cfg.Listen, "listen", "", "")
 	flags.StringVar(&cfg.Name, "name", "", "")
+	flags.IntVar(&cfg.SyncReplicas, "sync-replicas", 1, "")
 	home := flags.String("home", "", "")
 	var faults []string
 	flags.Func("fault", "", func(s string) error { faults = append(faults, s); return nil })
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || cfg.Dir == "" || cfg.Listen == "" {
 		return fmt.Errorf("%w: serve %s: %w", errUsage, strings.Join(args, " "), cmp.Or(err, errors.New("--data and --listen are needed, and nothing else may follow")))
+	}
+	if cfg.SyncReplicas < 0 || cfg.SyncReplicas > 1 {
+		return fmt.Errorf("%w: --sync-replicas %d: 0 or 1", errUsage, cfg.SyncReplicas)
 	}
 	if *home == "" {
 		program, err := os.Executable()

@@ -275,12 +275,12 @@ func (s *server) replaceData(incoming string) (response, error) {
 
 // reload takes the settings that may change while it runs.
 func (s *server) reload() error {
-	settings, err := LoadSettings(s.dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	settings, err := s.settings.load(s.dir)
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.settings.SyncReplicas = settings.SyncReplicas
 	s.acknowledge()
 	return nil

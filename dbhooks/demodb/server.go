@@ -65,7 +65,9 @@ type Config struct {
 	Listen  string // host:port
 	Name    string // host:port under which others know it; Listen if empty
 	Release Release
-	Log     *slog.Logger
+	// SyncReplicas is how many replicas must have a write before it is acknowledged, 0 or 1, unless a parameter says otherwise.
+	SyncReplicas int
+	Log          *slog.Logger
 }
 
 // Serve runs a demodb until ctx ends. It comes up without writes, following whom it followed last. Ready, if not nil, is called with the address once
@@ -85,7 +87,7 @@ func Serve(ctx context.Context, cfg Config, ready func(net.Addr)) error {
 		dir: cfg.Dir, name: cmp.Or(cfg.Name, cfg.Listen), release: cfg.Release, log: cfg.Log, pid: os.Getpid(), life: ctx, fail: fail,
 		admin: make(chan struct{}, 1), changed: make(chan struct{}), streams: map[net.Conn]*stream{}, wake: make(chan struct{}, 1), started: time.Now(),
 	}
-	if s.settings, err = LoadSettings(cfg.Dir); err != nil {
+	if s.settings, err = DefaultSettings(cfg.SyncReplicas).load(cfg.Dir); err != nil {
 		return err
 	}
 	if err := dbhooks.LoadMarker(cfg.Dir, &s.marker); err != nil {

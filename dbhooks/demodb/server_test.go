@@ -26,7 +26,7 @@ func serve(t *testing.T, release demodb.Release) (*demodb.Engine, string, func()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	addr, ended := make(chan string, 1), make(chan error, 1)
-	cfg := demodb.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0", Release: release, Log: slog.New(slog.DiscardHandler)}
+	cfg := demodb.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0", Release: release, SyncReplicas: 1, Log: slog.New(slog.DiscardHandler)}
 	go func() { ended <- demodb.Serve(ctx, cfg, func(a net.Addr) { addr <- a.String() }) }()
 	stop := func() error {
 		cancel()

@@ -21,7 +21,9 @@ type Settings struct {
 }
 
 // DefaultSettings hold for what no parameter names.
-func DefaultSettings() Settings { return Settings{SyncReplicas: 1, MaxValueBytes: 4096} }
+func DefaultSettings(syncReplicas int) Settings {
+	return Settings{SyncReplicas: syncReplicas, MaxValueBytes: 4096}
+}
 
 // With returns the settings changed by parameters as a desired state has them, each value as text.
 func (s Settings) With(parameters map[string]string) (Settings, error) {
@@ -46,9 +48,8 @@ func (s Settings) With(parameters map[string]string) (Settings, error) {
 	return s, nil
 }
 
-// LoadSettings reads the settings in a data directory; where there are none, the defaults hold.
-func LoadSettings(dir string) (Settings, error) {
-	s := DefaultSettings()
+// load reads the settings in a data directory; where there are none, s holds.
+func (s Settings) load(dir string) (Settings, error) {
 	raw, err := os.ReadFile(filepath.Join(dir, "settings.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
