@@ -24,10 +24,27 @@ type memory struct {
 
 	mu   sync.Mutex
 	ends map[string]*end
+	// open are addresses whose links are cut for Raft only.
+	open map[string]bool
 }
 
 func newMemory(links *cluster.Network) *memory {
-	return &memory{links: links, ends: map[string]*end{}}
+	return &memory{links: links, ends: map[string]*end{}, open: map[string]bool{}}
+}
+
+// pass is the links' word, except where only Raft is cut.
+func (m *memory) pass(from, to string) bool {
+	m.mu.Lock()
+	open := m.open[from] || m.open[to]
+	m.mu.Unlock()
+	return open || m.links.Pass(from, to)
+}
+
+// onlyRaft has cuts of the address concern Raft's messages only, or not.
+func (m *memory) onlyRaft(address string, only bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.open[address] = only
 }
 
 // end is one agent on the network.
@@ -85,7 +102,7 @@ func call[T any](ctx context.Context, l *line, method string, message any, f fun
 		<-ctx.Done()
 		return none, fmt.Errorf("%s from %s: %w: no answer", method, l.address, ferryman.ErrUnavailable)
 	}
-	if !m.links.Pass(l.from.address, l.address) {
+	if !m.pass(l.from.address, l.address) {
 		return silent()
 	}
 	m.mu.Lock()
@@ -106,7 +123,7 @@ func call[T any](ctx context.Context, l *line, method string, message any, f fun
 		return none, err
 	}
 	got, err := f(ctx, to.backend)
-	if !m.links.Pass(l.address, l.from.address) {
+	if !m.pass(l.address, l.from.address) {
 		return silent()
 	}
 	if err != nil {

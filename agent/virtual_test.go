@@ -154,17 +154,25 @@ func TestAWipedNodeIsANewNode(t *testing.T) {
 		}
 		wiped.crash()
 		wiped.wipe()
-		// It hears nothing of Raft, and the leader hears it.
+		// It hears nothing of Raft, and answers the leader all the same.
+		l.net.onlyRaft(wiped.cfg.Node.Address, true)
 		l.links.Cut(leader.cfg.Node.Address, wiped.cfg.Node.Address)
 		wiped.start()
+		answered := false
 		deadline := time.Now().Add(30 * time.Second)
 		for time.Now().Before(deadline) {
 			if r, _, ok := l.report(); ok {
-				if m, ok := member(r, wiped.name); ok && m.ID != l.id(before, wiped.name) && (r.View.Nodes[m.ID].CaughtUp || r.View.Raft[m.ID] == ferryman.Voter) {
+				m, ok := member(r, wiped.name)
+				v := r.View.Nodes[m.ID]
+				answered = answered || ok && m.ID != l.id(before, wiped.name) && v.Reachable
+				if answered && (v.CaughtUp || r.View.Raft[m.ID] == ferryman.Voter) {
 					t.Fatalf("the wiped node counts as caught up, and it heard nothing\n%s", describe(r, true))
 				}
 			}
 			time.Sleep(100 * time.Millisecond)
+		}
+		if !answered {
+			t.Fatal("the wiped node never answered the leader")
 		}
 		l.links.Heal(leader.cfg.Node.Address, wiped.cfg.Node.Address)
 		after, _ := l.until("whole again", 5*time.Minute, settled(3))
