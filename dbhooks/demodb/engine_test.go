@@ -33,8 +33,7 @@ func TestConformance(t *testing.T) {
 		unpack(t, archive, home)
 		return home
 	}
-	conformance.Run(t, conformance.Suite{
-		Home: home("1.0.0"), NextHome: home("1.1.0"), NextVersion: "1.1.0",
+	s := conformance.Suite{
 		New: newEngine,
 		Put: func(ctx context.Context, cfg dbhooks.Config, key, value string) error {
 			c := demodb.Dial(cfg.Address)
@@ -48,5 +47,9 @@ func TestConformance(t *testing.T) {
 		},
 		Parameters: map[string]string{"maxValueBytes": "8192"},
 		Refused:    map[string]string{"maxValueBytes": "lots"},
-	})
+	}
+	if os.Getenv(plantedVariable) == "" {
+		s.Home, s.NextHome, s.NextVersion = home("1.0.0"), home("1.1.0"), "1.1.0"
+	}
+	conformance.Run(t, s)
 }

@@ -3,6 +3,7 @@ package redis_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -124,6 +125,10 @@ func TestWriterFindsThePrimary(t *testing.T) {
 			if err != nil || at != configs[0].Address {
 				t.Errorf("put %s: got %q, %v; want %q", key, at, err, configs[0].Address)
 			}
+		}
+		got, err := redis.Read(t.Context(), configs[0].Address, "", "", []string{"b", "nothing", "a"})
+		if want := map[string]string{"a": "1", "b": "1"}; err != nil || !maps.Equal(got, want) {
+			t.Errorf("read: got %v, %v; want %v", got, err, want)
 		}
 	})
 }
