@@ -13,6 +13,7 @@ import (
 	"ferryman/agent/runner"
 	"ferryman/dbhooks"
 	"ferryman/dbhooks/demodb"
+	"ferryman/dbhooks/exec"
 	"ferryman/dbhooks/redis"
 	"ferryman/systemd"
 	"ferryman/upgrade/install"
@@ -58,7 +59,7 @@ func openHost(ctx context.Context, cfg config.Config, log *slog.Logger) (h *host
 	if db.Engine == "" {
 		return h, nil
 	}
-	if h.engine, err = newEngine(db); err != nil {
+	if h.engine, err = newEngine(ctx, db); err != nil {
 		return h, err
 	}
 	s := runner.Service{
@@ -74,13 +75,15 @@ func openHost(ctx context.Context, cfg config.Config, log *slog.Logger) (h *host
 	return h, nil
 }
 
-func newEngine(db config.Database) (dbhooks.Engine, error) {
+func newEngine(ctx context.Context, db config.Database) (dbhooks.Engine, error) {
 	c := dbhooks.Config{Address: db.Address, Dir: db.DataDir, Extra: map[string]string{"sync_replicas": fmt.Sprint(db.SyncReplicas)}}
 	switch db.Engine {
 	case config.EngineDemodb:
 		return demodb.New(c), nil
 	case config.EngineRedis:
 		return redis.New(c), nil
+	case config.EngineExec:
+		return exec.New(ctx, c, db.Exec)
 	}
 	return nil, fmt.Errorf("database.engine %s: %w", db.Engine, ferryman.ErrUnsupported)
 }

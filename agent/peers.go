@@ -118,6 +118,7 @@ func (m membership) SenderOf(message any) (id, address string, ok bool) {
 // keep drops connections to nodes that are gone, and renews the certificate in
 // time.
 func (n *node) keep(ctx context.Context) {
+	var looked time.Time
 	for {
 		moved := n.store.Changed()
 		s, _ := n.store.State()
@@ -128,7 +129,8 @@ func (n *node) keep(ctx context.Context) {
 			}
 			n.network.Keep(func(p rpc.Place) bool { return places[p] || p.Name == "" })
 		}
-		if left := time.Until(n.identity.NotAfter()); left < certificateTTL/3 {
+		if left := time.Until(n.identity.NotAfter()); left < certificateTTL/3 && time.Since(looked) >= time.Hour {
+			looked = time.Now()
 			if err := n.identity.Renew(certificateTTL); err != nil {
 				n.log.Warn("this node's certificate could not be renewed", "left", left, "error", err)
 			}

@@ -310,6 +310,39 @@ func TestLeaveOnTerminateIsForGood(t *testing.T) {
 	})
 }
 
+// The leader, which is beside the primary as well, leaves: both go elsewhere
+// first.
+func TestTheLeaderLeaves(t *testing.T) {
+	inLab(t, 16, four, func(t *testing.T, l *lab) {
+		before, leader := l.form()
+		if l.id(before, leader.name) != before.State.Primary.Node {
+			t.Fatalf("%s leads and is not beside the primary\n%s", leader.name, describe(before, true))
+		}
+		if err := l.db.Write(leader.cfg.Database.Address, "kept"); err != nil {
+			t.Fatal(err)
+		}
+		leader.cfg.LeaveOnTerminate = true
+		if err := leader.stop(); err != nil { // it takes the new setting at its next start
+			t.Fatal(err)
+		}
+		leader.start()
+		l.until("whole again", 5*time.Minute, settled(4))
+		l.doc.set(document(3, 2, ""))
+		err := leader.stop()
+		after, _ := l.until("three nodes", 5*time.Minute, settled(3))
+		if !errors.Is(err, agent.ErrDeparted) {
+			t.Errorf("stop: %v, want that it departed\n%s", err, describe(after, true))
+		}
+		primary := after.State.Members[after.State.Primary.Node]
+		if after.State.Primary.Epoch != 2 || primary.Name == leader.name {
+			t.Errorf("primary = %+v", after.State.Primary)
+		}
+		if missing := l.db.Missing(primary.Services[0].Address); len(missing) > 0 {
+			t.Errorf("the new primary misses %q", missing)
+		}
+	})
+}
+
 func TestAgentsRestartOneAfterTheOther(t *testing.T) {
 	inLab(t, 11, three, func(t *testing.T, l *lab) {
 		before, _ := l.form()

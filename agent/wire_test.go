@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 )
 
 // freePort finds a port of loopback that nobody uses now.
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -41,7 +42,7 @@ type wired struct {
 	done   chan error
 }
 
-func startWired(t *testing.T, db *fakedb.Cluster, doc string, name, join string, prepare func(config.Config)) *wired {
+func startWired(t testing.TB, db *fakedb.Cluster, doc string, name, join string, prepare func(config.Config)) *wired {
 	t.Helper()
 	// A unix socket's path must be short.
 	dir, err := os.MkdirTemp("", "fm")
@@ -78,7 +79,7 @@ func startWired(t *testing.T, db *fakedb.Cluster, doc string, name, join string,
 	return w
 }
 
-func (w *wired) stop(t *testing.T) {
+func (w *wired) stop(t testing.TB) {
 	w.cancel()
 	if err, ok := <-w.done; ok {
 		close(w.done)
@@ -89,7 +90,7 @@ func (w *wired) stop(t *testing.T) {
 }
 
 // wait repeats f until it succeeds; the test's own deadline is the limit.
-func wait(t *testing.T, what string, f func(context.Context) error) {
+func wait(t testing.TB, what string, f func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -106,10 +107,10 @@ func wait(t *testing.T, what string, f func(context.Context) error) {
 	}
 }
 
-// Three agents on loopback: one founds the cluster, the others come with a join
-// token each; certificates, disks, sockets and gRPC are real.
-func TestAgentsOnTheWire(t *testing.T) {
-	t.Parallel()
+// startThree starts three agents on loopback: one founds the cluster, the others
+// come with a join token each; certificates, disks, sockets and gRPC are real.
+func startThree(t testing.TB) (agents []*wired, socket *rpc.ControlClient, formed ferryman.Report) {
+	t.Helper()
 	db := fakedb.NewCluster()
 	doc := filepath.Join(t.TempDir(), "desired.yaml")
 	if err := os.WriteFile(doc, []byte(document(3, 1, "")), 0o600); err != nil {
@@ -137,8 +138,8 @@ func TestAgentsOnTheWire(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer socket.Close()
-	agents := []*wired{first}
+	t.Cleanup(func() { socket.Close() })
+	agents = []*wired{first}
 	for _, name := range []string{"w2", "w3"} {
 		var token string
 		wait(t, "a join token", func(ctx context.Context) (err error) {
@@ -151,7 +152,6 @@ func TestAgentsOnTheWire(t *testing.T) {
 			}
 		}))
 	}
-	var formed ferryman.Report
 	wait(t, "one cluster", func(ctx context.Context) error {
 		r, err := socket.Report(ctx)
 		if err == nil && !settled(3)(r) {
@@ -160,6 +160,12 @@ func TestAgentsOnTheWire(t *testing.T) {
 		formed = r
 		return err
 	})
+	return agents, socket, formed
+}
+
+func TestAgentsOnTheWire(t *testing.T) {
+	t.Parallel()
+	agents, _, formed := startThree(t)
 
 	// Any agent answers the person on its host, and forwards to the leader.
 	last, err := rpc.DialControl(agents[2].cfg.ControlSocket)
@@ -179,7 +185,7 @@ func TestAgentsOnTheWire(t *testing.T) {
 	})
 
 	// The founder stops; the others go on without it.
-	first.stop(t)
+	agents[0].stop(t)
 	wait(t, "another leader", func(ctx context.Context) error {
 		r, err := last.Report(ctx)
 		if err == nil && r.View.Term <= formed.View.Term {
@@ -190,4 +196,24 @@ func TestAgentsOnTheWire(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// BenchmarkIdle is what agents that have nothing to do cost: each iteration is a
+// second of three of them.
+func BenchmarkIdle(b *testing.B) {
+	startThree(b)
+	var before, after syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {
+		b.Fatal(err)
+	}
+	began := time.Now()
+	for b.Loop() {
+		time.Sleep(time.Second)
+	}
+	took := time.Since(began)
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &after); err != nil {
+		b.Fatal(err)
+	}
+	used := time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
+	b.ReportMetric(100*used.Seconds()/took.Seconds()/3, "%core/agent")
 }
