@@ -1,0 +1,265 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"ferryman"
+	"ferryman/agent/identity"
+	"ferryman/agent/rpc"
+	"ferryman/apiserver"
+)
+
+const (
+	clusterID    = "demo-1"
+	documentFile = "desired.json"
+	serverLog    = "api-server.log"
+	serverRecord = "api-server.pid"
+)
+
+// stage is everything on disk and all processes of one demo.
+type stage struct {
+	dir      string
+	program  string // a copy of this executable, which outlives `go run`
+	document string
+	eng      engine
+	address  string // of the api-server
+	server   *exec.Cmd
+	done     chan error
+}
+
+// build makes the demo's directory: the program, the cluster's CA, releases.
+func build(ctx context.Context, eng engine) (*stage, error) {
+	dir, err := os.MkdirTemp("", "ferryman-demo-")
+	if err != nil {
+		return nil, err
+	}
+	s := reopen(dir)
+	s.eng = eng
+	if err := s.fill(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("set the stage in %s: %w", dir, err), os.RemoveAll(dir))
+	}
+	return s, nil
+}
+
+func reopen(dir string) *stage {
+	return &stage{dir: dir, program: filepath.Join(dir, "ferryman"), document: filepath.Join(dir, documentFile)}
+}
+
+func (s *stage) fill(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := copyFile(s.program, self); err != nil {
+		return err
+	}
+	ca, err := identity.CreateCA(clusterID)
+	if err != nil {
+		return err
+	}
+	if err := ca.Save(filepath.Join(s.dir, "ca")); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "engine"), []byte(s.eng.name()), 0o600); err != nil {
+		return err
+	}
+	artefacts := filepath.Join(s.dir, "artefacts")
+	if err := os.Mkdir(artefacts, 0o700); err != nil {
+		return err
+	}
+	return s.eng.prepare(ctx, artefacts, s.program)
+}
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+// serve starts the api-server as a process of its own.
+func (s *stage) serve(ctx context.Context) error {
+	address, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	s.address = address
+	log, err := os.OpenFile(filepath.Join(s.dir, serverLog), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(s.program, "demo-api-server", s.dir, address)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, s.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is for the demo alone, which then ends this
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the api-server: %w", err)
+	}
+	s.server, s.done = cmd, make(chan error, 1)
+	go func() { s.done <- cmd.Wait() }()
+	return os.WriteFile(filepath.Join(s.dir, serverRecord), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600)
+}
+
+// ServeAPI is the api-server of a demo: the reference one, with a provisioner
+// that prepares hosts below dir. It makes the first host by itself.
+func ServeAPI(ctx context.Context, dir, address string, log *slog.Logger) error {
+	s := reopen(dir)
+	s.address = address
+	name, err := os.ReadFile(filepath.Join(dir, "engine"))
+	if err != nil {
+		return fmt.Errorf("%s is not the directory of a demo: %w", dir, err)
+	}
+	if s.eng, err = newEngine(string(name)); err != nil {
+		return err
+	}
+	server, err := apiserver.New(apiserver.Config{Document: s.document, Artefacts: filepath.Join(dir, "artefacts"),
+		State: filepath.Join(dir, "api-server.json"), Provisioner: s.provisioner(log), Log: log})
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	if hosts, err := s.provisioner(log).List(ctx); err == nil && len(hosts) == 0 {
+		if err := server.RequestHosts(ctx, firstHost); err != nil {
+			return errors.Join(fmt.Errorf("make the first host: %w", err), ln.Close())
+		}
+	}
+	return server.Run(ctx, ln)
+}
+
+func (s *stage) provisioner(log *slog.Logger) *apiserver.Process {
+	return &apiserver.Process{Base: filepath.Join(s.dir, "hosts"), Prepare: s.prepareHost, StopTimeout: 10 * time.Second, Log: log}
+}
+
+// quiet is the provisioner as the demo itself uses it: to see and to kill.
+func (s *stage) quiet() *apiserver.Process { return s.provisioner(slog.New(slog.DiscardHandler)) }
+
+func freeAddress() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer ln.Close()
+	return ln.Addr().String(), nil
+}
+
+// hosts are the names of those that run.
+func (s *stage) hosts() ([]string, error) {
+	list, err := s.quiet().List(context.Background())
+	var names []string
+	for _, h := range list {
+		names = append(names, h.Name)
+	}
+	return names, err
+}
+
+func (s *stage) socket(host string) string { return filepath.Join(s.dir, "hosts", host, "agent.sock") }
+
+// report asks any agent for what the leader knows.
+func (s *stage) report(ctx context.Context) (ferryman.Report, error) {
+	hosts, err := s.hosts()
+	if err != nil {
+		return ferryman.Report{}, err
+	}
+	last := errors.New("no host runs yet")
+	for _, h := range hosts {
+		r, err := s.ask(ctx, h)
+		if err == nil {
+			return r, nil
+		}
+		last = err
+	}
+	return ferryman.Report{}, last
+}
+
+func (s *stage) ask(ctx context.Context, host string) (ferryman.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	c, err := rpc.DialControl(s.socket(host))
+	if err != nil {
+		return ferryman.Report{}, err
+	}
+	defer c.Close()
+	return c.Report(ctx)
+}
+
+// request asks the cluster for something, through any agent.
+func (s *stage) request(ctx context.Context, r ferryman.Request) error {
+	hosts, err := s.hosts()
+	if err != nil {
+		return err
+	}
+	last := errors.New("no host runs")
+	for _, h := range hosts {
+		c, err := rpc.DialControl(s.socket(h))
+		if err != nil {
+			last = err
+			continue
+		}
+		err = c.Request(ctx, r)
+		c.Close()
+		if err == nil || errors.Is(err, ferryman.ErrRefused) {
+			return err
+		}
+		last = err
+	}
+	return last
+}
+
+// strike ends every process of the demo and removes its directory. Each is
+// found by records that the demo itself wrote.
+func (s *stage) strike() error {
+	var errs []error
+	if s.server != nil {
+		_ = s.server.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-s.done:
+		case <-time.After(5 * time.Second):
+			_ = s.server.Process.Kill()
+			<-s.done
+		}
+	} else if pid, ok := s.recorded(); ok {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+	}
+	// Hosts that were killed may have left a database behind: all are asked.
+	entries, _ := os.ReadDir(filepath.Join(s.dir, "hosts"))
+	for _, e := range entries {
+		errs = append(errs, s.quiet().Kill(context.Background(), e.Name()))
+	}
+	return errors.Join(append(errs, os.RemoveAll(s.dir))...)
+}
+
+// recorded is the pid of the api-server, if it still is one of this demo.
+func (s *stage) recorded() (int, bool) {
+	raw, err := os.ReadFile(filepath.Join(s.dir, serverRecord))
+	if err != nil {
+		return 0, false
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err != nil {
+		return 0, false
+	}
+	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return pid, err == nil && strings.Contains(string(cmdline), s.dir)
+}
