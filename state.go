@@ -52,17 +52,19 @@ type State struct {
 	LastEvent uint64  `json:"lastEvent"`
 }
 
-// Member returns the member with that name or id.
+// Member returns the member with that name or id. Where a node took over the
+// name of one that is lost, the name is the newcomer's.
 func (s State) Member(nameOrID string) (Member, bool) {
 	if m, ok := s.Members[NodeID(nameOrID)]; ok {
 		return m, true
 	}
+	var found Member
 	for _, m := range s.Members {
-		if m.Name == nameOrID {
-			return m, true
+		if m.Name == nameOrID && (found.ID == "" || found.Lost && !m.Lost || found.Lost == m.Lost && m.ID < found.ID) {
+			found = m
 		}
 	}
-	return Member{}, false
+	return found, found.ID != ""
 }
 
 // Step returns the step with that id.

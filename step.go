@@ -65,6 +65,13 @@ func (o Op) ByEngine() bool {
 	return false
 }
 
+// Reconfigures tells whether the operation changes who votes or leads in the
+// Raft group. Each is judged against the group as it is, so that one goes at a
+// time.
+func (o Op) Reconfigures() bool {
+	return o == OpVote || o == OpDemote || o == OpRemove || o == OpTransfer
+}
+
 // Disrupts tells whether the operation takes its node out of service. Such
 // steps are committed only inside a passage, a switchover or a leave.
 func (o Op) Disrupts() bool { return o == OpStop || o == OpExit || o == OpDepart }

@@ -148,9 +148,13 @@ func majority(total, alive int) Gate {
 	return Gate{}
 }
 
-// Versions says whether carrying a node to goal would make three versions of
-// one thing; then the nodes that are on neither side go back first.
+// Versions says whether a node may be carried to goal without making three
+// versions of one thing; if not, the nodes that are on neither side go back
+// first. A goal without a version brings none.
 func Versions(nodes []Node, part ferryman.Part, from, goal ferryman.Target, id ferryman.NodeID) bool {
+	if goal.Version == "" {
+		return true
+	}
 	seen := map[string]bool{goal.Version: true}
 	for _, n := range nodes {
 		if n.ID() == id {

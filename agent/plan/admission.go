@@ -32,6 +32,7 @@ type admission struct {
 	x    *situation
 	d    ferryman.Decision
 	busy map[lane]ferryman.Op
+	raft ferryman.Op // what changes the Raft group; empty when nothing does
 	down map[ferryman.NodeID]bool
 }
 
@@ -40,6 +41,9 @@ func (a *admission) begin(x *situation) {
 	for _, st := range x.s.Ledger {
 		if st.Open() {
 			a.busy[lane{st.Node, st.Service}] = st.Op
+			if st.Op.Reconfigures() {
+				a.raft = st.Op
+			}
 			if st.Op.Disrupts() {
 				a.down[st.Node] = true
 			}
@@ -71,6 +75,13 @@ func (a *admission) hear(rule ferryman.Rule, p proposal) {
 				continue
 			}
 			a.down[st.Node] = true
+		}
+		if st.Op.Reconfigures() {
+			if a.raft != "" {
+				a.wait(rule, "busy", st.Node, "%s of %s waits: the Raft group changes one thing at a time, and a %s is under way", st.Op, a.x.name(st.Node), a.raft)
+				continue
+			}
+			a.raft = st.Op
 		}
 		a.busy[l] = st.Op
 		a.d.Steps = append(a.d.Steps, st)

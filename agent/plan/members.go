@@ -105,8 +105,7 @@ func (x *situation) leave(p *proposal, n upgrade.Node) {
 			p.wait(g.Code, n.ID(), "%s cannot give up its vote: %s", n.Name(), g.Reason)
 			return
 		}
-		if gone && x.replacing() {
-			// The newcomer has its vote before the dead one loses its own.
+		if x.replacing() {
 			p.wait("vote", n.ID(), "%s keeps its vote until a newcomer has one", n.Name())
 			return
 		}
@@ -139,19 +138,11 @@ func (x *situation) agentsCarried() bool {
 	return false
 }
 
-// replacing tells that fewer than three live voters stand while a newcomer
-// could get a vote.
+// replacing tells that fewer than three voters will stand, and that a newcomer
+// can get a vote: it does before a leaver loses its own.
 func (x *situation) replacing() bool {
-	live, newcomers := 0, 0
-	for _, n := range x.stay {
-		switch {
-		case n.Suffrage == ferryman.Voter && !x.dead(n):
-			live++
-		case x.votable(n):
-			newcomers++
-		}
-	}
-	return live < 3 && newcomers > 0
+	voters, _, _, target := x.seats()
+	return len(voters) < min(3, target)
 }
 
 // replacePrimary moves the primary away from a node that leaves.

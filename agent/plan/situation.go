@@ -119,14 +119,17 @@ func (x *situation) primaryService() ferryman.ServiceStatus {
 	return st
 }
 
-// silent is how long this leader has had no answer from a node.
+// silent is how long this leader has had no answer from a node, at most since
+// the node joined.
 func (x *situation) silent(n upgrade.Node) time.Duration {
 	if n.View.Reachable {
 		return 0
 	}
 	since := x.v.Since
-	if n.View.Contact.After(since) {
-		since = n.View.Contact
+	for _, t := range []time.Time{n.View.Contact, n.Member.Joined} {
+		if t.After(since) {
+			since = t
+		}
 	}
 	return x.now.Sub(since)
 }

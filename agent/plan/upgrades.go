@@ -306,6 +306,15 @@ func (x *situation) begin(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 		if len(open) >= x.policy.MaxUnavailable {
 			return
 		}
+		goal := pp.Goal()
+		if !pp.First && !upgrade.Versions(x.of(part), part, pp.From.Target, goal.Target, n.ID()) {
+			back, ok := x.collapse(part, pp, left, open)
+			if !ok {
+				p.wait("versions", n.ID(), "%s waits: carrying it to %s would make three versions, and those that run another cannot be carried back now", n.Name(), version(goal.Target))
+				return
+			}
+			n, goal = back, pp.From
+		}
 		if _, already := open[n.ID()]; already {
 			continue
 		}
@@ -331,12 +340,6 @@ func (x *situation) begin(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 			}
 		} else if n.Down == "" && !x.settled(p, n) {
 			return
-		}
-		goal := pp.Goal()
-		if !upgrade.Versions(x.of(part), part, pp.From.Target, goal.Target, n.ID()) {
-			if back, ok := x.collapse(part, pp, left); ok {
-				n, goal = back, pp.From
-			}
 		}
 		open[n.ID()] = ferryman.Passage{}
 		p.move(ferryman.Transition{Kind: ferryman.MoveBeginPassage, Node: n.ID(), Part: part, Goal: goal,
@@ -387,12 +390,9 @@ func (x *situation) settled(p *proposal, n upgrade.Node) bool {
 // collapse finds a node that runs neither the last complete version nor the
 // goal, after one rollout superseded another: it goes back first, so that
 // never three versions of one thing run.
-func (x *situation) collapse(part ferryman.Part, pp ferryman.PartProgress, left []upgrade.Node) (upgrade.Node, bool) {
-	if pp.First {
-		return upgrade.Node{}, false
-	}
+func (x *situation) collapse(part ferryman.Part, pp ferryman.PartProgress, left []upgrade.Node, open map[ferryman.NodeID]ferryman.Passage) (upgrade.Node, bool) {
 	for _, n := range left {
-		if !n.At(part, pp.From.Target) && n.View.Reachable && !x.carried(n.ID()) {
+		if _, already := open[n.ID()]; !already && !n.At(part, pp.From.Target) && n.View.Reachable && n.Member.Want == ferryman.WantActive {
 			return n, true
 		}
 	}

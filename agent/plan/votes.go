@@ -13,32 +13,12 @@ func (x *situation) votes(p *proposal) {
 	if x.v.Limits.MaxVoters == 0 {
 		return
 	}
-	for _, st := range x.s.Ledger {
-		if st.Open() && (st.Op == ferryman.OpVote || st.Op == ferryman.OpDemote || st.Op == ferryman.OpRemove || st.Op == ferryman.OpTransfer) {
-			return
-		}
-	}
-	var voters, candidates, dead []upgrade.Node
-	for _, n := range x.stay {
-		pg, carried := x.passages()[n.ID()]
-		switch {
-		case n.Suffrage == ferryman.Voter && x.dead(n):
-			dead = append(dead, n)
-		case n.Suffrage == ferryman.Voter || carried && pg.Part == ferryman.PartAgents && pg.Voter:
-			voters = append(voters, n) // a vote lent for a restart still counts
-		case x.votable(n):
-			candidates = append(candidates, n)
-		}
-	}
+	voters, candidates, dead, target := x.seats()
 	leavers := 0
 	for _, n := range x.nodes {
 		if n.Member.Want == ferryman.WantLeaving && n.Suffrage == ferryman.Voter {
 			leavers++
 		}
-	}
-	target := min(x.v.Limits.MaxVoters, len(voters)+len(candidates))
-	if target%2 == 0 {
-		target--
 	}
 	switch {
 	case len(voters) < target:
@@ -57,6 +37,27 @@ func (x *situation) votes(p *proposal) {
 			x.again(p, ferryman.Step{Op: ferryman.OpDemote, Node: n.ID(), Deadline: ferryman.Duration(time.Minute)}, 0)
 		}
 	}
+}
+
+// seats are the votes that stay and live, those that could have one, the dead
+// that still have theirs, and how many there should be.
+func (x *situation) seats() (voters, candidates, dead []upgrade.Node, target int) {
+	for _, n := range x.stay {
+		pg, carried := x.passages()[n.ID()]
+		switch {
+		case n.Suffrage == ferryman.Voter && x.dead(n):
+			dead = append(dead, n)
+		case n.Suffrage == ferryman.Voter || carried && pg.Part == ferryman.PartAgents && pg.Voter:
+			voters = append(voters, n) // a vote lent for a restart still counts
+		case x.votable(n):
+			candidates = append(candidates, n)
+		}
+	}
+	target = min(x.v.Limits.MaxVoters, len(voters)+len(candidates))
+	if target%2 == 0 {
+		target--
+	}
+	return voters, candidates, dead, target
 }
 
 // demoteOne takes the vote of one voter too many: neither the leader nor one

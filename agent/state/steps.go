@@ -23,6 +23,13 @@ func (a *applier) step(st ferryman.Step) error {
 			return refuse("step %d (%s) is still open there", o.ID, o.Op)
 		}
 	}
+	if st.Op.Reconfigures() {
+		for _, o := range a.s.Ledger {
+			if o.Open() && o.Op.Reconfigures() {
+				return refuse("step %d (%s of %s) is still open, and the Raft group changes one thing at a time", o.ID, o.Op, a.name(o.Node))
+			}
+		}
+	}
 	if a.s.Frozen != nil && a.s.Switchover == nil {
 		return refuse("the cluster is frozen by %s", a.s.Frozen.By)
 	}
