@@ -32,26 +32,34 @@ func differs(old, now ferryman.Member) bool {
 // is: it asks for the leader, and then the leader, until its own state says so.
 func (n *node) join(ctx context.Context) {
 	retry := retryFirst
-	told, complained := false, ""
+	told, complained := len(n.contacts) > 0, ""
 	for ctx.Err() == nil {
 		moved := n.store.Changed()
 		if !n.mustJoin() {
-			if told {
+			wait := lonelyAfter / 2
+			switch {
+			case told && n.informed():
 				n.members.Admit() // from here on the node's own state counts
 				told = false
 				n.log.Info("this node is a member", "cluster", n.identity.Self().Cluster)
+			case told:
+				wait = retryLast
+			}
+			if !told {
+				s, _ := n.store.State()
+				n.remember(s)
 			}
 			retry, complained = retryFirst, ""
 			select {
 			case <-moved:
-			case <-time.After(lonelyAfter / 2):
+			case <-time.After(wait):
 			case <-ctx.Done():
 			}
 			continue
 		}
 		reply, err := n.askToJoin(ctx)
 		if err == nil {
-			n.members.Admit(reply.Members...)
+			n.members.Admit(slices.Concat(n.contacts, reply.Members)...)
 			told = true
 		} else if text := err.Error(); text != complained && ctx.Err() == nil {
 			n.log.Warn("this node is not in a cluster yet; it goes on asking", "error", err)
@@ -135,6 +143,11 @@ func (n *node) places(ctx context.Context) []rpc.Place {
 	for _, id := range slices.Sorted(maps.Keys(s.Members)) {
 		if m := s.Members[id]; id != n.id && !m.Lost {
 			places = append(places, rpc.Place{Name: m.Name, Address: m.Address})
+		}
+	}
+	for _, c := range n.contacts {
+		if c.ID != n.id {
+			places = append(places, rpc.Place{Name: c.Name, Address: c.Address})
 		}
 	}
 	for _, address := range n.addresses(ctx) {

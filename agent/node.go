@@ -33,6 +33,7 @@ type node struct {
 	bootID   string
 	identity *identity.Identity
 	members  *rpc.Members
+	contacts []rpc.Node // the members as written down; see contactsFile
 	network  Network
 	store    *state.Store
 	raft     *cluster.Node
@@ -159,6 +160,9 @@ func (n *node) openIdentity(ctx context.Context) error {
 func (n *node) openRaft() error {
 	n.store = state.NewStore(n.log, func(err error) { n.end(ending{err: err}) })
 	n.members = rpc.NewMembers(membership{n.store})
+	if err := n.recall(); err != nil {
+		return err
+	}
 	makeNetwork := n.deps.Network
 	if makeNetwork == nil {
 		makeNetwork = newWire

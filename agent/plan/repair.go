@@ -15,6 +15,9 @@ func repair(x *situation) (p proposal) {
 	for _, n := range x.nodes {
 		pg, carried := x.passages()[n.ID()]
 		stays := n.Member.Want == ferryman.WantActive || n.Member.Want == ferryman.WantLeaving && n.Primary
+		if n.Suffrage == "" {
+			continue // it cannot read a step before it is admitted
+		}
 		if carried && pg.Part == ferryman.PartDatabase || !stays || !n.View.Reachable || !n.View.Known {
 			continue
 		}

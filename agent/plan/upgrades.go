@@ -83,11 +83,17 @@ func (x *situation) carry(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 }
 
 // of are the nodes that a part is about.
-func (x *situation) of(part ferryman.Part) []upgrade.Node {
+func (x *situation) of(part ferryman.Part) (out []upgrade.Node) {
+	nodes := x.serve
 	if part == ferryman.PartAgents {
-		return x.stay
+		nodes = x.stay
 	}
-	return x.serve
+	for _, n := range nodes {
+		if n.Suffrage != "" { // one that is not admitted yet cannot read a step
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // left are the nodes that have not reached the part's goal.

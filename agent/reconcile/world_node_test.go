@@ -110,8 +110,8 @@ func wservice(n *wnode) ferryman.Service {
 
 // run is RunStep: it starts the attempt or returns its record.
 func (w *world) run(n *wnode, st ferryman.Step) {
-	if _, done := n.journal[st.ID]; done {
-		return
+	if _, done := n.journal[st.ID]; done || w.raft[n.id] == "" {
+		return // what is not in the group cannot read the step in its own state
 	}
 	if r := n.running[st.Service]; r != nil {
 		return
