@@ -1,0 +1,59 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"ferryman/agent"
+	"ferryman/agent/config"
+	"ferryman/systemd"
+)
+
+const defaultConfig = "/etc/ferryman/agent.yaml"
+
+func agentCommand() *cobra.Command {
+	var path string
+	c := &cobra.Command{Use: "agent", Short: "Run the agent beside a database node", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := config.Load(path, os.Environ())
+			if err != nil {
+				return err
+			}
+			log := newLogger(c.ErrOrStderr(), cfg.Log)
+			a, err := agent.New(cfg, agent.Deps{Log: log, Version: version, Ready: func() {
+				if err := systemd.Ready(); err != nil {
+					log.Warn("systemd was not told that the agent serves", "error", err)
+				}
+			}})
+			if err != nil {
+				return err
+			}
+			err = a.Run(c.Context())
+			if errors.Is(err, agent.ErrRestart) {
+				return exitStatus{code: exitRestart}
+			}
+			if errors.Is(err, agent.ErrDeparted) {
+				fmt.Fprintln(c.ErrOrStderr(), "ferryman:", err)
+				return nil // it is over, and not to be started again
+			}
+			return err
+		}}
+	c.Flags().StringVar(&path, "config", defaultConfig, "the agent's configuration")
+	return c
+}
+
+func newLogger(w interface{ Write([]byte) (int, error) }, l config.Log) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
