@@ -21,7 +21,11 @@ func Next(s ferryman.State, v ferryman.View, now time.Time) ferryman.Decision {
 	}
 	var a admission
 	a.begin(x)
-	if s.Frozen != nil && s.Switchover == nil {
+	if s.Frozen != nil {
+		if s.Switchover != nil { // it is one unit, and may need its databases started
+			a.hear(ferryman.RulePrimary, primary(x))
+			a.hear(ferryman.RuleRepair, repair(x))
+		}
 		a.hear(ferryman.RuleResume, resume(x))
 		a.wait(ferryman.RuleResume, "frozen", "", "the cluster is frozen by %s%s; `ferryman unfreeze` lets it go on", s.Frozen.By, reasonOf(s.Frozen))
 		return a.decision()

@@ -195,6 +195,10 @@ func forward(x *situation, p *proposal, sw *ferryman.Switchover) {
 	if ok && !n.View.Reachable {
 		p.wait("primary-lost", sw.To, "%s became the primary of epoch %d and does not answer; it is promoted when it does", n.Name(), x.s.Primary.Epoch)
 	}
+	if svc := x.primaryService(); ok && n.View.Reachable && !svc.Instance.Running {
+		p.wait("primary-down", sw.To, "%s became the primary of epoch %d and its database does not run; it is promoted when it does", n.Name(), x.s.Primary.Epoch)
+		return // the lane is left to the rule that starts it
+	}
 	x.again(p, ferryman.Step{Op: ferryman.OpPromote, Node: sw.To, Service: sw.Slot, Args: ferryman.Args{Epoch: x.s.Primary.Epoch}}, sw.FirstStep)
 }
 

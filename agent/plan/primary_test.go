@@ -95,6 +95,8 @@ func TestSwitchover(t *testing.T) {
 				committed(begun()).failed(ferryman.OpPromote, "n2", ago(2*time.Second)), "promote n2 epoch 4", ""},
 			{"not at once", committed(begun()).failed(ferryman.OpPromote, "n2", nil), "", "backoff"},
 			{"a freeze does not stop it", frozen(fenced(begun())), "verify n2 h:71", ""},
+			{"but everything else", frozen(calm(3).upgrade().preflighted(ferryman.Result{}).switching(nil).open(ferryman.OpFence, "n1", nil).document(nodes(5))), "", "frozen"},
+			{"it brings up the database that it needs", frozen(committed(begun()).stopped("n2")), "start n2", "frozen primary-down"},
 			{"a pause does not stop it", paused(fenced(begun())), "verify n2 h:71", ""},
 			{"the old primary is not fenced once more for an old report",
 				committed(begun()).instance("n1", func(in *instance) { in.Writable = true }), "promote n2 epoch 4", ""},

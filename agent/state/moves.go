@@ -52,6 +52,7 @@ func (a *applier) endHolds() error {
 	if !ended {
 		return refuse("nothing ran out")
 	}
+	a.heldUp()
 	a.event("hold", "", 0, false, "a pause or freeze ran out")
 	return nil
 }

@@ -31,11 +31,13 @@ func (a *applier) requested(r ferryman.Request) error {
 			return refuse("nothing is paused")
 		}
 		a.s.Paused = nil
+		a.heldUp()
 	case ferryman.RequestUnfreeze:
 		if a.s.Frozen == nil {
 			return refuse("nothing is frozen")
 		}
 		a.s.Frozen = nil
+		a.heldUp()
 	case ferryman.RequestContinue:
 		return a.goOn()
 	case ferryman.RequestAbort:
@@ -95,6 +97,20 @@ func (a *applier) requested(r ferryman.Request) error {
 		return refuse("this agent knows no such request")
 	}
 	return nil
+}
+
+// heldUp lets the time of what is open begin anew: while nothing was allowed
+// to go on, nothing could fail for want of progress.
+func (a *applier) heldUp() {
+	if !a.s.Rollout.Open() {
+		return
+	}
+	for p, pp := range a.s.Rollout.Parts {
+		if !pp.Status.Done() {
+			pp.Progress = a.at
+			a.s.Rollout.Parts[p] = pp
+		}
+	}
 }
 
 func (a *applier) hold(r ferryman.Request) *ferryman.Hold {

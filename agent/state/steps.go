@@ -30,7 +30,8 @@ func (a *applier) step(st ferryman.Step) error {
 			}
 		}
 	}
-	if a.s.Frozen != nil && a.s.Switchover == nil {
+	unit := a.s.Switchover != nil && (st.Rule == ferryman.RulePrimary || st.Rule == ferryman.RuleRepair)
+	if a.s.Frozen != nil && !unit {
 		return refuse("the cluster is frozen by %s", a.s.Frozen.By)
 	}
 	if err := a.allowed(m, st); err != nil {
