@@ -33,7 +33,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	st, err := build(ctx, eng)
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	st, err := build(ctx, eng, self)
 	if err != nil {
 		return err
 	}

@@ -39,15 +39,16 @@ type stage struct {
 	done     chan error
 }
 
-// build makes the demo's directory: the program, the cluster's CA, releases.
-func build(ctx context.Context, eng engine) (*stage, error) {
+// build makes the demo's directory: a copy of the program, the cluster's CA,
+// releases.
+func build(ctx context.Context, eng engine, program string) (*stage, error) {
 	dir, err := os.MkdirTemp("", "ferryman-demo-")
 	if err != nil {
 		return nil, err
 	}
 	s := reopen(dir)
 	s.eng = eng
-	if err := s.fill(ctx); err != nil {
+	if err := s.fill(ctx, program); err != nil {
 		return nil, errors.Join(fmt.Errorf("set the stage in %s: %w", dir, err), os.RemoveAll(dir))
 	}
 	return s, nil
@@ -57,12 +58,8 @@ func reopen(dir string) *stage {
 	return &stage{dir: dir, program: filepath.Join(dir, "ferryman"), document: filepath.Join(dir, documentFile)}
 }
 
-func (s *stage) fill(ctx context.Context) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	if err := copyFile(s.program, self); err != nil {
+func (s *stage) fill(ctx context.Context, program string) error {
+	if err := copyFile(s.program, program); err != nil {
 		return err
 	}
 	ca, err := identity.CreateCA(clusterID)
