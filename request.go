@@ -15,6 +15,7 @@ const (
 	RequestLift       RequestKind = "lift"     // take Release out of quarantine
 	RequestSwitchover RequestKind = "switchover"
 	RequestRestart    RequestKind = "restart" // one rolling restart of the database
+	RequestAdopt      RequestKind = "adopt"   // Node's existing database is the cluster's
 	RequestLeave      RequestKind = "leave"
 	RequestMaintain   RequestKind = "maintain" // Node is absent on purpose For that long
 	RequestToken      RequestKind = "token"    // admit one new node by Token

@@ -23,9 +23,14 @@ type State struct {
 	Previous map[Part]Known `json:"previous,omitempty"`
 
 	Members map[NodeID]Member `json:"members"`
+	// Departed are the newest nodes that were members and left; a node does not
+	// come back under the same id.
+	Departed []NodeID `json:"departed,omitempty"`
 
-	// Initialised tells that the database was made; it happens once.
+	// Initialised tells that the database was made, or adopted; it happens once,
+	// on Founder.
 	Initialised bool        `json:"initialised"`
+	Founder     NodeID      `json:"founder,omitempty"`
 	Primary     Primary     `json:"primary,omitzero"`
 	Switchover  *Switchover `json:"switchover,omitempty"`
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"ferryman"
@@ -194,6 +195,9 @@ func (b backend) Join(ctx context.Context, req rpc.JoinRequest) (rpc.JoinReply, 
 	s, _ := n.store.State()
 	if s.Cluster == "" {
 		return rpc.JoinReply{}, fmt.Errorf("join of %s: %w: the cluster is being founded", req.Name, ferryman.ErrUnavailable)
+	}
+	if slices.Contains(s.Departed, req.ID) {
+		return rpc.JoinReply{Cluster: s.Cluster, Left: "the cluster goes on without it, as it left or was replaced while it was silent"}, nil
 	}
 	if req.Format < s.Format {
 		return rpc.JoinReply{}, fmt.Errorf("join of %s: %w: its agent understands format %d of the state, the cluster uses %d; install the agent that the others run", req.Name, ferryman.ErrConflict, req.Format, s.Format)

@@ -58,6 +58,12 @@ func (n *node) join(ctx context.Context) {
 			continue
 		}
 		reply, err := n.askToJoin(ctx)
+		if err == nil && reply.Left != "" {
+			n.log.Warn("this node left its cluster while it was away; it stops its database and ends", "reason", reply.Left)
+			if err = n.runner.Depart(reply.Left); err == nil {
+				return
+			}
+		}
 		if err == nil {
 			n.members.Admit(slices.Concat(n.contacts, reply.Members)...)
 			told = true
@@ -122,7 +128,7 @@ func (n *node) askToJoin(ctx context.Context) (rpc.JoinReply, error) {
 		if errors.As(err, &notLeader) && notLeader.Leader.Address != "" {
 			reply, err = ask(rpc.Place{Name: notLeader.Leader.Name, Address: notLeader.Leader.Address})
 		}
-		if err == nil && reply.Joined {
+		if err == nil && (reply.Joined || reply.Left != "") {
 			return reply, nil
 		}
 		if err != nil {

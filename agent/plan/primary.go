@@ -48,23 +48,26 @@ func fenceStrays(x *situation, p *proposal) {
 	}
 }
 
-// first makes the initialised database's node the first primary. Where it was
-// initialised is in the ledger, and seen in the world.
+// first makes the node on which the database was initialised, or adopted, the
+// first primary. An adopted one may have had epochs before.
 func first(x *situation, p *proposal) {
 	if !x.s.Initialised || x.s.Accepted == nil {
 		return
 	}
 	for _, n := range x.serve {
+		if n.ID() != x.s.Founder {
+			continue
+		}
 		for _, svc := range n.View.Status.Services {
 			if n.View.Reachable && svc.Instance.Initialised && svc.Instance.Running {
 				goal := ferryman.Known{Generation: x.s.Accepted.Document.Generation, Target: svc.Selected,
 					Release: x.s.Accepted.Document.Releases[ferryman.ReleaseKey(x.engine, svc.Selected.Version)]}
-				p.move(ferryman.Transition{Kind: ferryman.MovePrimary, Node: n.ID(), Slot: svc.Slot, Epoch: 1, Goal: goal})
+				p.move(ferryman.Transition{Kind: ferryman.MovePrimary, Node: n.ID(), Slot: svc.Slot, Epoch: svc.Instance.Epoch + 1, Goal: goal})
 				return
 			}
 		}
 	}
-	p.wait("no-primary", "", "the database was initialised, but no node that holds it answers")
+	p.wait("no-primary", x.s.Founder, "the database was begun on %s, which does not answer with it; bring it back, or name another node's with `ferryman adopt`", x.name(x.s.Founder))
 }
 
 // revive gives the recorded primary its writes back in place, after a restart.

@@ -16,7 +16,7 @@ type (
 // unborn is a cluster whose database has no primary yet.
 func unborn() *sit {
 	x := calm(3)
-	x.s.Primary = ferryman.Primary{}
+	x.s.Primary, x.s.Founder = ferryman.Primary{}, "n2"
 	for _, n := range []string{"n1", "n2", "n3"} {
 		x.instance(n, func(in *instance) {
 			*in = instance{Running: true, Initialised: x.s.Initialised && n == "n2", Version: "1", Healthy: true}

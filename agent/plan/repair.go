@@ -146,9 +146,11 @@ func (x *situation) initialise(p *proposal, n upgrade.Node, s ferryman.ServiceSt
 	if x.s.Initialised {
 		return
 	}
-	if s.Instance.Initialised {
-		p.wait("foreign-data", n.ID(), "%s holds a database that this cluster did not make; move its data directory away, or start the cluster on that node alone", n.Name())
-		return
+	for _, o := range x.serve {
+		if st, ok := o.View.Status.Service(s.Slot); ok && st.Instance.Initialised {
+			p.wait("foreign-data", o.ID(), "%s holds a database that this cluster did not make; `ferryman adopt %s` makes it the cluster's, or move its data directory away", o.Name(), o.Name())
+			return
+		}
 	}
 	for _, st := range x.s.Ledger {
 		if st.Op == ferryman.OpInitialise && st.Open() {

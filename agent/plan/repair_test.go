@@ -38,7 +38,7 @@ func TestRepair(t *testing.T) {
 	try(t, []row{
 		{"the database is made once, on one node", fresh(), "initialise n1", ""},
 		{"and not again while that runs", fresh().open(ferryman.OpInitialise, "n1", nil), "", ""},
-		{"and not over data that are there", fresh().instance("n1", func(in *instance) { in.Initialised = true }), "initialise n2", "foreign-data"},
+		{"and not over data that are there", fresh().instance("n1", func(in *instance) { in.Initialised = true }), "", "foreign-data"},
 		{"without a document nothing is started", noDocument(newcomer(calm(3))), "", "no-document"},
 
 		{"what ended is started", calm(3).stopped("n2"), "start n2", ""},
@@ -49,6 +49,7 @@ func TestRepair(t *testing.T) {
 		{"a node that does not answer is left alone", calm(3).stopped("n2").silent("n2", time.Second), "", ""},
 		{"so is one in maintenance", calm(3).stopped("n2").member("n2", maintenance(time.Minute)), "", "maintenance"},
 		{"and one that leaves", calm(3).stopped("n2").member("n2", leaving).document(nodes(2)), "demote n2", ""},
+		{"and one that is not admitted yet", func() *sit { x := calm(3).stopped("n3"); delete(x.v.Raft, "n3"); return x }(), "admit n3; demote n2", ""},
 		{"a service that is not reported is asked for", calm(3).view("n2", func(v *ferryman.NodeView) { v.Status.Services = nil }), "", "no-service"},
 
 		{"a newcomer is switched to the complete version", newcomer(calm(3)), "switch n3 1", ""},

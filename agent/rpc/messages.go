@@ -47,6 +47,8 @@ type JoinReply struct {
 	// Joined tells that the node is a member now. If it is not, the node asks
 	// again.
 	Joined bool `json:"joined"`
+	// Left tells that the node was a member and left for good: it must end.
+	Left string `json:"left,omitempty"`
 }
 
 // EnrollRequest asks for a certificate with a join token.

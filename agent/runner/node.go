@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"ferryman"
 )
@@ -71,6 +72,16 @@ func (r *Runner) exit(s ferryman.Step) (effect, error) {
 	}, nil
 }
 
+// Depart has this node leave although no step says so: it is no member any
+// more, and no step can reach it. It only gives up power, which a node may.
+func (r *Runner) Depart(why string) error {
+	_, err := r.Run(ferryman.Step{Op: ferryman.OpDepart, Attempt: 1, Deadline: ferryman.Duration(time.Minute)})
+	if err != nil {
+		return fmt.Errorf("depart (%s): %w", why, err)
+	}
+	return nil
+}
+
 // depart stops the services and ends the agent for good.
 func (r *Runner) depart(ctx context.Context, s ferryman.Step) (effect, error) {
 	var errs []error
@@ -81,6 +92,9 @@ func (r *Runner) depart(ctx context.Context, s ferryman.Step) (effect, error) {
 		return effect{}, err
 	}
 	why := fmt.Sprintf("step %d removed it from the cluster", s.ID)
+	if s.ID == 0 {
+		why = "it is no member of its cluster any more"
+	}
 	return effect{
 		note: func(b *book) { b.Departed = why },
 		then: func() { r.deps.Exit(why) },

@@ -14,6 +14,7 @@ const (
 	keepClosedSteps = 1024
 	keepEvents      = 256
 	keepRollouts    = 16
+	keepDeparted    = 255
 )
 
 // Apply returns the state after c and the events that it caused. It never

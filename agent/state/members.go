@@ -1,6 +1,10 @@
 package state
 
-import "ferryman"
+import (
+	"slices"
+
+	"ferryman"
+)
 
 // join makes a member, or renews what one said of itself. A name belongs to
 // one member: who takes over the name of one that is gone comes after it left.
@@ -15,6 +19,9 @@ func (a *applier) join(m ferryman.Member) error {
 		m.Want, m.Maintenance, m.Joined = old.Want, old.Maintenance, old.Joined
 		a.s.Members[m.ID] = m
 		return nil
+	}
+	if slices.Contains(a.s.Departed, m.ID) {
+		return refuse("node %s left this cluster; its host joins as a new node when its data directory was moved away", m.ID)
 	}
 	for _, o := range a.s.Members {
 		if o.Name == m.Name && !o.Lost {
@@ -89,6 +96,7 @@ func (a *applier) forget(id ferryman.NodeID) error {
 	}
 	a.abandon(id, "the node left")
 	delete(a.s.Members, id)
+	a.s.Departed = append(slices.Clip(a.s.Departed[max(0, len(a.s.Departed)-keepDeparted):]), id)
 	a.event("member", id, 0, false, "%s left: %s", m.Name, m.Why)
 	return nil
 }

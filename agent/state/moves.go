@@ -138,7 +138,7 @@ func (a *applier) primary(t ferryman.Transition) error {
 	switch {
 	case !ok || m.Witness:
 		return refuse("%s is no node with services", t.Node)
-	case t.Epoch != p.Epoch+1:
+	case t.Epoch != p.Epoch+1 && p.Epoch > 0 || t.Epoch == 0:
 		return refuse("after epoch %d comes %d, not %d", p.Epoch, p.Epoch+1, t.Epoch)
 	case p.Epoch == 0 && !a.s.Initialised:
 		return refuse("the database is not initialised")

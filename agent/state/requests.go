@@ -60,6 +60,18 @@ func (a *applier) requested(r ferryman.Request) error {
 		if a.s.Rollout.Supersedable() {
 			a.open()
 		}
+	case ferryman.RequestAdopt:
+		m, err := a.member(r.Node)
+		switch {
+		case err != nil:
+			return err
+		case a.s.Primary.Epoch > 0:
+			return refuse("the cluster has its database already, with %s as its primary", a.name(a.s.Primary.Node))
+		case m.Witness || m.Want != ferryman.WantActive:
+			return refuse("%s is no active node with services", m.Name)
+		}
+		a.s.Initialised, a.s.Founder = true, m.ID
+		a.event("database", m.ID, 0, false, "the database that %s holds is now the cluster's", m.Name)
 	case ferryman.RequestLeave:
 		m, err := a.member(r.Node)
 		if err != nil {

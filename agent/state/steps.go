@@ -178,7 +178,7 @@ func (a *applier) outcome(o ferryman.Outcome) error {
 	case !o.Done():
 		a.event("step", st.Node, st.ID, o.Status != ferryman.StatusCancelled, "%s on %s (attempt %d) %s: %s", st.Op, a.name(st.Node), st.Attempt, o.Status, o.Reason)
 	case st.Op == ferryman.OpInitialise:
-		a.s.Initialised = true
+		a.s.Initialised, a.s.Founder = true, st.Node
 		a.event("database", st.Node, st.ID, false, "the database was initialised on %s", a.name(st.Node))
 	case st.Op == ferryman.OpClone && o.Result.SetAside != "":
 		a.event("data", st.Node, st.ID, true, "old data on %s were set aside in %s; they are kept until you remove them", a.name(st.Node), o.Result.SetAside)
