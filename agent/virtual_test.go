@@ -311,6 +311,38 @@ func TestLeaveOnTerminateIsForGood(t *testing.T) {
 	})
 }
 
+// A node is taken out of the cluster while it is silent. When it comes back on
+// its old disk it hears that it left, stops its database, and ends.
+func TestANodeThatLeftWhileItWasAwayEnds(t *testing.T) {
+	inLab(t, 18, four, func(t *testing.T, l *lab) {
+		r, leader := l.form()
+		lost := l.others(leader)[0]
+		if l.id(r, lost.name) == r.State.Primary.Node {
+			lost = l.others(leader)[1]
+		}
+		lost.crash()
+		backend, ok := leader.backend()
+		if !ok {
+			t.Fatal("the leader does not serve")
+		}
+		l.doc.set(document(3, 2, ""))
+		if err := backend.Request(t.Context(), ferryman.Request{Kind: ferryman.RequestLeave, Node: lost.name, By: "a person"}); err != nil {
+			t.Fatal(err)
+		}
+		l.until("three nodes", 5*time.Minute, settled(3))
+		l.links.Rejoin(lost.cfg.Node.Address)
+		lost.start()
+		<-lost.running.done
+		if err := lost.running.err; !errors.Is(err, agent.ErrDeparted) {
+			t.Errorf("it ended with %v, want that it departed", err)
+		}
+		if in, err := lost.db.Status(t.Context()); err != nil || in.Running {
+			t.Errorf("its database runs on (%v, %v)", in.Running, err)
+		}
+		l.until("three nodes", time.Minute, settled(3))
+	})
+}
+
 // The leader, which is beside the primary as well, leaves: both go elsewhere
 // first.
 func TestTheLeaderLeaves(t *testing.T) {
