@@ -58,12 +58,15 @@ var folders = []struct {
 	{"apiserver", []string{".", "agent/source"}},
 	{"apiserver/minimal", nil},
 
-	{"demo", []string{".", "agent/config", "agent/source", "apiserver", "dbhooks", "dbhooks/demodb", "dbhooks/redis"}},
+	{"demo", []string{ // plays the person too: a CA, the marker of the first host, questions to an agent
+		".", "agent/cluster", "agent/config", "agent/identity", "agent/rpc", "agent/source", "apiserver", "dbhooks", "dbhooks/demodb", "dbhooks/redis",
+	}},
 	{"cmd/agent/internal/render", []string{"."}},
 	{"cmd/agent", []string{
-		".", "agent", "agent/config", "agent/identity", "agent/rpc", "agent/source", "apiserver", "cmd/agent/internal/render", "dbhooks/demodb", "demo",
+		".", "agent", "agent/config", "agent/identity", "agent/rpc", "agent/source", "apiserver", "cmd/agent/internal/render", "dbhooks/demodb", "demo", "systemd",
 	}},
 
+	{"scripts/measure", []string{".", "agent/rpc", "dbhooks/demodb", "dbhooks/redis"}},
 	{"scripts/tally", nil},
 }
 
