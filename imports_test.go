@@ -63,7 +63,8 @@ var folders = []struct {
 	}},
 	{"cmd/agent/internal/render", []string{"."}},
 	{"cmd/agent", []string{
-		".", "agent", "agent/config", "agent/identity", "agent/rpc", "agent/source", "apiserver", "cmd/agent/internal/render", "dbhooks/demodb", "demo", "systemd",
+		".", "agent", "agent/cluster", "agent/config", "agent/identity", "agent/rpc", "agent/source", "apiserver", "cmd/agent/internal/render",
+		"dbhooks/demodb", "demo", "systemd", "upgrade",
 	}},
 
 	{"scripts/measure", []string{".", "agent/rpc", "dbhooks/demodb", "dbhooks/redis"}},
@@ -81,10 +82,11 @@ var modules = map[string][]string{
 	"github.com/hashicorp/raft-boltdb/v2":       {"agent/cluster"},
 	"github.com/klauspost/compress":             {"upgrade/install"},
 	"github.com/redis/go-redis/v9":              {"dbhooks/redis"},
+	"github.com/rogpeppe/go-internal":           nil, // tests of the command line
 	"github.com/spf13/cobra":                    {"cmd/agent"},
 	"github.com/spf13/viper":                    {"agent/config"},
 	"go.etcd.io/bbolt":                          {"agent/cluster"},
-	"go.yaml.in/yaml/v3":                        {"agent/config", "agent/source"},
+	"go.yaml.in/yaml/v3":                        {"agent/config", "agent/source", "cmd/agent"},
 	"golang.org/x/sys":                          {"agent/rpc", "systemd", "upgrade/install"},
 	"golang.org/x/term":                         {"cmd/agent", "demo"},
 	"google.golang.org/genproto/googleapis/rpc": {"agent/rpc"},

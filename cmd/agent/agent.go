@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -13,13 +12,11 @@ import (
 	"ferryman/systemd"
 )
 
-const defaultConfig = "/etc/ferryman/agent.yaml"
-
 func agentCommand() *cobra.Command {
 	var path string
 	c := &cobra.Command{Use: "agent", Short: "Run the agent beside a database node", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := config.Load(path, os.Environ())
+			cfg, err := loadConfig(path)
 			if err != nil {
 				return err
 			}
@@ -42,7 +39,7 @@ func agentCommand() *cobra.Command {
 			}
 			return err
 		}}
-	c.Flags().StringVar(&path, "config", defaultConfig, "the agent's configuration")
+	configFlag(c, &path)
 	return c
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -18,7 +17,7 @@ func apiServerCommand() *cobra.Command {
 	var path string
 	c := &cobra.Command{Use: "api-server", Short: "Serve a desired state and make hosts (the reference api-server)", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := config.LoadAPIServer(path, os.Environ())
+			cfg, err := config.LoadAPIServer(path, environment())
 			if err != nil {
 				return err
 			}

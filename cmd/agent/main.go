@@ -31,33 +31,75 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
-	var status exitStatus
-	switch {
-	case err == nil:
+	// What fails before a verb begins was wrong on the command line.
+	began := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { began = true }
+	c, err := root.ExecuteContextC(ctx)
+	if err == nil {
 		return exitOK
-	case errors.As(err, &status):
+	}
+	var status exitStatus
+	if errors.As(err, &status) {
 		if status.err != nil {
-			fmt.Fprintln(stderr, "ferryman:", status.err)
+			complain(stderr, status.err)
 		}
 		return status.code
 	}
-	fmt.Fprintln(stderr, "ferryman:", err)
+	if !began {
+		complain(stderr, fmt.Errorf("%w; `%s --help` says how it is meant", err, c.CommandPath()))
+		return exitUsage
+	}
+	complain(stderr, err)
 	return exitCode(err)
 }
 
+// The groups of verbs in the help.
+const (
+	groupWatch  = "watch"
+	groupChange = "change"
+	groupSetUp  = "set-up"
+	groupRun    = "run"
+)
+
 func newRoot() *cobra.Command {
-	root := &cobra.Command{
-		Use:           "ferryman",
-		Short:         "Carry a database cluster on plain hosts across versions, losses and changes of size",
-		SilenceErrors: true,
-		SilenceUsage:  true,
-	}
+	root := family("ferryman", "Carry a database cluster on plain hosts across versions, losses and changes of size")
+	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return exitStatus{exitUsage, fmt.Errorf("%w; `%s --help` lists what there is", err, c.CommandPath())}
+		return usage("%w; `%s --help` lists what there is", err, c.CommandPath())
 	})
-	root.AddCommand(agentCommand(), apiServerCommand(), demoCommand(), demoAPIServerCommand(), demodbCommand(), versionCommand())
+	add := func(id, title string, verbs ...*cobra.Command) {
+		root.AddGroup(&cobra.Group{ID: id, Title: title})
+		for _, c := range verbs {
+			c.GroupID = id
+			root.AddCommand(c)
+		}
+	}
+	add(groupWatch, "See what happens:", statusCommand(), nodesCommand(), planCommand(), rolloutCommand(), eventsCommand(), debugCommand())
+	add(groupChange, "Ask for something:", switchoverCommand(), restartCommand(), freezeCommand(), unfreezeCommand(), leaveCommand())
+	add(groupSetUp, "Set up:", initCommand(), joinCommand(), certsCommand(), configCommand(), desiredCommand())
+	add(groupRun, "Run:", agentCommand(), apiServerCommand(), demoCommand())
+	root.AddCommand(demoAPIServerCommand(), demodbCommand(), versionCommand(), exitCodesTopic())
 	return root
+}
+
+// family is a verb that only has verbs below it. Cobra alone would answer an
+// unknown one with the help and success.
+func family(use, short string, verbs ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			hint := fmt.Sprintf("`%s --help` lists the verbs", c.CommandPath())
+			if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = fmt.Sprintf("did you mean `%s %s`?", c.CommandPath(), near[0])
+			}
+			return usage("unknown verb %q; %s", args[0], hint)
+		},
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	c.SuggestionsMinimumDistance = 2
+	c.AddCommand(verbs...)
+	return c
 }
 
 func versionCommand() *cobra.Command {

@@ -77,3 +77,6 @@ func age(d time.Duration) string {
 }
 
 func newPage(w io.Writer, o Options) *page { return &page{w: w, color: o.Color} }
+
+// Members are all nodes of a report, by name, n2 before n10.
+func Members(rep ferryman.Report) []ferryman.Member { return report{rep}.members() }

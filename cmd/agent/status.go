@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ferryman"
+	"ferryman/agent/rpc"
+	"ferryman/cmd/agent/internal/render"
+)
+
+func statusCommand() *cobra.Command {
+	var v viewer
+	c := &cobra.Command{Use: "status", Short: "Show who is who, what happens, and why it waits", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			err := v.show(c, page{table: render.Status, data: func(r ferryman.Report) any { return r }})
+			var status exitStatus
+			if errors.As(err, &status) && status.code == exitUnreachable && !v.watch {
+				return v.alone(c, err)
+			}
+			return err
+		}}
+	v.flags(c, true)
+	return c
+}
+
+// localStatus is what `status -o json` says where no leader answers.
+type localStatus struct {
+	Missing string          `json:"missing"`
+	Local   rpc.LocalReport `json:"local"`
+}
+
+// alone shows what this node knows by itself; why is what the leader's answer
+// failed with.
+func (v *viewer) alone(c *cobra.Command, why error) error {
+	var local rpc.LocalReport
+	err := v.call(c, func(ctx context.Context, client *rpc.ControlClient) (err error) {
+		local, err = client.Local(ctx)
+		return err
+	})
+	if err != nil {
+		return why // not even the agent of this host answers
+	}
+	view := render.LocalView{Time: time.Now(), Status: local.Status, State: local.State, Leader: local.Leader.Name}
+	out := c.OutOrStdout()
+	if v.form == formTable {
+		err = render.Local(out, view, look(out))
+	} else {
+		err = v.write(out, localStatus{Missing: view.Missing(), Local: local})
+	}
+	if err != nil {
+		return err
+	}
+	return exitStatus{exitUnreachable, fmt.Errorf("shown is what %s knows by itself: %s", local.Status.Name, view.Missing())}
+}
