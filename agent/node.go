@@ -303,6 +303,9 @@ func (n *node) run(ctx context.Context) error {
 	if r, ok := n.loop.Report(); ok {
 		n.seen = r.View
 	}
+	if errors.Is(why.err, ErrDeparted) {
+		n.farewell()
+	}
 	leading.close()
 	if why.err == nil || errors.Is(why.err, ErrRestart) || errors.Is(why.err, ErrDeparted) {
 		n.stepAside(why)

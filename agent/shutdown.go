@@ -17,7 +17,29 @@ const (
 	askWithin      = 3 * time.Second
 	transferWithin = 6 * time.Second
 	leaveWithin    = time.Minute
+	heardWithin    = 3 * time.Second
 )
+
+// farewell waits, within bounds, until the leader has heard that this node
+// departed: what ends before that leaves the leader waiting for an outcome.
+func (n *node) farewell() {
+	late := time.After(heardWithin)
+	for {
+		moved := n.store.Changed()
+		s, _ := n.store.State()
+		open := slices.ContainsFunc(s.Ledger, func(st ferryman.Step) bool {
+			return st.Open() && st.Op == ferryman.OpDepart && st.Node == n.id
+		})
+		if _, member := s.Members[n.id]; !open || !member {
+			return
+		}
+		select {
+		case <-moved:
+		case <-late:
+			return
+		}
+	}
+}
 
 // leave asks the cluster to let this node go for good and waits until it has,
 // within bounds. It returns what ended the node in the meantime.
