@@ -151,4 +151,3 @@ func (c *cluster) switchover(ctx context.Context, r ferryman.Report) error {
 	})
 	return err
 }
-
