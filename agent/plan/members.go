@@ -75,7 +75,8 @@ func (x *situation) endMaintenance(p *proposal, n upgrade.Node) {
 
 // leave takes a node out: its database first, then its vote, then its place.
 func (x *situation) leave(p *proposal, n upgrade.Node) {
-	gone := n.Member.Lost || x.silent(n) >= x.v.Limits.DeadAfter.Std()
+	// Who is not in the group any more, or not yet, cannot read a step either.
+	gone := n.Member.Lost || n.Suffrage == "" || x.silent(n) >= x.v.Limits.DeadAfter.Std()
 	if n.Primary {
 		x.replacePrimary(p, n)
 		return

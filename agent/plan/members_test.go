@@ -64,6 +64,7 @@ func TestMembers(t *testing.T) {
 			{"then it is removed, whatever became of that", leaver("n4").stopped("n4").failed(ferryman.OpDepart, "n4", nil), "remove n4", ""},
 			{"then it is forgotten", outside(leaver("n4").stopped("n4").did(ferryman.OpDepart, "n4", nil), "n4"), "forget n4", ""},
 			{"who does not answer for long is not stopped", nonvoter(leaver("n3"), "n3").silent("n3", time.Hour), "remove n3", "busy"},
+			{"who was never admitted goes at once", outside(leaver("n4"), "n4"), "forget n4", ""},
 			{"who does not answer for a moment is", leaver("n4").silent("n4", time.Second), "stop n4", ""},
 			{"the primary hands over first", leaver("n1"), "begin-switchover n2; vote n4", ""},
 			{"a leader that is not the primary hands over", func() *sit {

@@ -55,6 +55,7 @@ type wdb struct {
 	following             string
 	streaming, diverged   bool
 	dies                  time.Time // when the process will crash
+	lags                  time.Time // until when nothing new arrives
 	wasWritableWhenFenced bool
 }
 
@@ -110,7 +111,7 @@ func wservice(n *wnode) ferryman.Service {
 
 // run is RunStep: it starts the attempt or returns its record.
 func (w *world) run(n *wnode, st ferryman.Step) {
-	if _, done := n.journal[st.ID]; done || w.raft[n.id] == "" {
+	if _, done := n.journal[st.ID]; done && w.plant != noJournal || w.raft[n.id] == "" {
 		return // what is not in the group cannot read the step in its own state
 	}
 	if r := n.running[st.Service]; r != nil {
@@ -252,7 +253,8 @@ func (w *world) effect(n *wnode, st ferryman.Step) (res ferryman.Result, fail st
 	return res, "", false
 }
 
-// stream copies from the primary that the node follows, as far as it can reach it.
+// stream copies from the primary that the node follows, as far as it can reach
+// it. A replica may lag behind although it streams.
 func (w *world) stream(n *wnode) {
 	d := &n.db
 	d.streaming = false
@@ -267,7 +269,13 @@ func (w *world) stream(n *wnode) {
 		d.diverged = true
 		return
 	}
-	d.log, d.history, d.streaming = slices.Clone(src.db.log), src.db.history, true
+	if w.faults && w.rng.IntN(30) == 0 {
+		d.lags = w.now.Add(time.Duration(w.rng.IntN(6000)) * time.Millisecond)
+		w.struck["lagging replicas"]++
+	}
+	if d.history, d.streaming = src.db.history, true; !w.faults || !w.now.Before(d.lags) {
+		d.log = slices.Clone(src.db.log)
+	}
 }
 
 func prefix(a, b []int) bool { return len(a) <= len(b) && slices.Equal(a, b[:len(a)]) }

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"ferryman"
-	"ferryman/agent/reconcile"
 	"ferryman/agent/state"
 )
 
@@ -53,7 +52,7 @@ type world struct {
 	struck   map[string]int
 	story    []string
 	tell     bool
-	plant    string // a planted bug
+	plant    bug // a planted bug; empty for none
 	decision ferryman.Decision
 }
 
@@ -133,6 +132,9 @@ func (w *world) commit(c state.Command) bool {
 // publish makes the document the desired state.
 func (w *world) publish() {
 	w.docs++
+	if w.plant == largerBudget {
+		w.doc.Rollout.MaxUnavailable = 3
+	}
 	w.doc.Generation = uint64(w.docs)
 	w.doc.Releases = map[string]ferryman.Release{}
 	for _, v := range []string{"1", "2", "3", "4"} {
@@ -243,13 +245,10 @@ func (w *world) decide() {
 		return // leadership moved away
 	}
 	w.view.Raft = maps.Clone(w.raft) // what an outcome tells, the view tells too
-	cmd, d := reconcile.Batch(w.state, w.view, outcomes, w.now)
-	if w.plant == "commit before fence" {
-		d = w.plantedSwitchover(d, &cmd)
-	}
+	cmd, d := w.batch(outcomes)
 	w.decision = d
 	if len(d.Steps)+len(d.Moves)+len(d.Cancel)+len(d.Waits) == 0 {
-		panic("the plan does nothing and does not say why")
+		w.violated("why", "the plan does nothing and does not say why")
 	}
 	if !cmd.Empty() {
 		w.commit(cmd)
@@ -392,11 +391,24 @@ func (w *world) arrive() {
 		return
 	}
 	for _, n := range w.nodes {
-		if _, member := w.state.Members[n.id]; !member && n.up() && !n.gone && w.rng.IntN(2) == 0 {
+		if _, member := w.state.Members[n.id]; !member && !w.departed(n) && n.up() && !n.gone && w.rng.IntN(2) == 0 {
 			m := w.member(n)
 			w.commit(state.Command{Join: &m})
 		}
 	}
+}
+
+// departed ends a node that left while it was away, as its agent does when it
+// asks to join.
+func (w *world) departed(n *wnode) bool {
+	if !slices.Contains(w.state.Departed, n.id) {
+		return false
+	}
+	if n.up() {
+		n.gone = true
+		n.crashHost()
+	}
+	return true
 }
 
 // trouble strikes at random.
@@ -472,7 +484,7 @@ func (w *world) trouble() {
 // raftSurvives tells whether the voters that are left are a majority.
 func (w *world) raftSurvives(n *wnode) bool {
 	for _, st := range w.state.Ledger {
-		if st.Open() && st.Op == ferryman.OpVote {
+		if st.Open() && st.Op.Reconfigures() {
 			return false // between two and three voters nobody may be lost
 		}
 	}
@@ -486,7 +498,11 @@ func (w *world) raftSurvives(n *wnode) bool {
 // change publishes another document.
 func (w *world) change() {
 	w.struck["documents"]++
-	switch w.rng.IntN(5) {
+	what := w.rng.IntN(5)
+	if w.plant == thirdVersion {
+		what = 1
+	}
+	switch what {
 	case 0:
 		w.doc.Nodes = 1 + w.rng.IntN(5)
 	case 1, 2:
@@ -542,7 +558,7 @@ func (w *world) write() {
 		for _, r := range w.nodes {
 			if r.db.following == n.address() && w.rng.IntN(3) > 0 {
 				w.stream(r)
-				acked = acked || r.db.streaming
+				acked = acked || r.db.streaming && len(r.db.log) == len(d.log)
 			}
 		}
 		if acked {
@@ -551,7 +567,7 @@ func (w *world) write() {
 	}
 }
 
-func runWorld(seed uint64, tell bool, plant string) (w *world, err error) {
+func runWorld(seed uint64, tell bool, plant bug) (w *world, err error) {
 	w = newWorld(seed)
 	w.tell, w.plant = tell, plant
 	defer func() {
@@ -619,7 +635,7 @@ func TestWorld(t *testing.T) {
 		t.Logf("%8d %s", struck[k], k)
 	}
 	for _, k := range []string{"hosts killed", "agents killed", "databases killed", "cuts", "leaders deposed", "documents", "requests", "failed steps",
-		"lost hosts", "crashing releases", "switchovers", "reverts"} {
+		"lost hosts", "crashing releases", "lagging replicas", "switchovers", "reverts"} {
 		if struck[k] == 0 {
 			t.Errorf("no seed had any %s: the simulation does not try what it says", k)
 		}
