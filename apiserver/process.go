@@ -170,10 +170,12 @@ func (p *Process) create(ctx context.Context, name string) error {
 	if command.Dir == "" {
 		command.Dir = p.dir(name)
 	}
-	return p.start(name, command)
+	return p.Start(name, command)
 }
 
-func (p *Process) start(name string, command Command) error {
+// Start starts the agent of a host whose directory is there: a new one's, or
+// that of a host that died and comes back with its disk.
+func (p *Process) Start(name string, command Command) error {
 	log, err := os.OpenFile(filepath.Join(p.dir(name), "agent.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err

@@ -21,6 +21,10 @@ import (
 	"ferryman/apiserver"
 )
 
+// settings is the directory of drop-ins to an agent's configuration. The demo
+// itself makes none.
+const settings = "agent.d"
+
 // firstHost asks for the one host that founds the cluster.
 var firstHost = source.HostRequest{NumDesiredHosts: 1}
 
@@ -58,12 +62,21 @@ func (s *stage) prepareHost(_ context.Context, name, dir string) (apiserver.Comm
 	if err := os.WriteFile(config, []byte(s.config(name, dir, peer, database, join)), 0o600); err != nil {
 		return apiserver.Command{}, err
 	}
+	// What is in settings holds for every host.
+	if err := os.Symlink(filepath.Join(s.dir, settings), filepath.Join(dir, settings)); err != nil {
+		return apiserver.Command{}, err
+	}
+	return s.command(dir, peer)
+}
+
+// command is how a host's agent is run.
+func (s *stage) command(dir, peer string) (apiserver.Command, error) {
 	_, port, err := net.SplitHostPort(peer)
 	if err != nil {
 		return apiserver.Command{}, err
 	}
 	n, err := strconv.Atoi(port)
-	return apiserver.Command{Exec: []string{s.program, "agent", "--config", config}, Env: environment(), Dir: dir, Port: n}, err
+	return apiserver.Command{Exec: []string{s.program, "agent", "--config", filepath.Join(dir, "agent.yaml")}, Env: environment(), Dir: dir, Port: n}, err
 }
 
 func environment() []string {

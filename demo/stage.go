@@ -26,6 +26,9 @@ const (
 	documentFile = "desired.json"
 	serverLog    = "api-server.log"
 	serverRecord = "api-server.pid"
+	// insideEnv marks the demo's processes: one that is not what it is taken for
+	// must not begin another demo, and so on without end.
+	insideEnv = "FERRYMAN_DEMO"
 )
 
 // stage is everything on disk and all processes of one demo.
@@ -42,6 +45,9 @@ type stage struct {
 // build makes the demo's directory: a copy of the program, the cluster's CA,
 // releases.
 func build(ctx context.Context, eng engine, program string) (*stage, error) {
+	if dir := os.Getenv(insideEnv); dir != "" {
+		return nil, fmt.Errorf("the program that the demo in %s started began a demo of its own; it must be the ferryman binary", dir)
+	}
 	dir, err := os.MkdirTemp("", "ferryman-demo-")
 	if err != nil {
 		return nil, err
@@ -93,20 +99,24 @@ func copyFile(to, from string) error {
 	return errors.Join(err, out.Close())
 }
 
-// serve starts the api-server as a process of its own.
-func (s *stage) serve(ctx context.Context) error {
-	address, err := freeAddress()
-	if err != nil {
-		return err
+// serve starts the api-server as a process of its own, where it was before if
+// it was.
+func (s *stage) serve(context.Context) error {
+	if s.address == "" {
+		address, err := freeAddress()
+		if err != nil {
+			return err
+		}
+		s.address = address
 	}
-	s.address = address
 	log, err := os.OpenFile(filepath.Join(s.dir, serverLog), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(s.program, "demo-api-server", s.dir, address)
+	cmd := exec.Command(s.program, "demo-api-server", s.dir, s.address)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, s.dir
+	cmd.Env = append(os.Environ(), insideEnv+"="+s.dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is for the demo alone, which then ends this
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the api-server: %w", err)

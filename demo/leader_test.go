@@ -1,0 +1,136 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"ferryman"
+	"ferryman/agent/rpc"
+)
+
+// In the middle of every step of an upgrade the agent of Raft's leader is
+// killed. Another leads, and goes on with the same step under the same attempt;
+// the agent that comes back adopts its database; and in the end each database
+// was started once for each upgrade, no more.
+func TestALeaderThatDiesAtAnyStepIsSucceeded(t *testing.T) {
+	t.Parallel()
+	c := newCompany(t, "cluster: {dead_after: 60s}\n") // who was killed comes back
+	c.open(t)
+	left := map[ferryman.Op]bool{}
+	for _, op := range []ferryman.Op{ferryman.OpPreflight, ferryman.OpStage, ferryman.OpStop, ferryman.OpSwitch, ferryman.OpStart,
+		ferryman.OpVerify, ferryman.OpFollow, ferryman.OpFence, ferryman.OpPromote} {
+		left[op] = true
+	}
+	for n := 1; len(left) > 0; n++ {
+		if n > lightUpgrades {
+			t.Fatalf("in %d upgrades no leader was killed while one of these ran: %v", n-1, slices.Collect(maps.Keys(left)))
+		}
+		before := c.settle(t)
+		started := c.starts(t, names(before))
+		c.release(t, lightVersion(n))
+		c.change(t)
+		for {
+			step, leader, caught := c.catch(t, left)
+			if !caught {
+				break
+			}
+			if c.succeeded(t, step, leader) {
+				delete(left, step.Op)
+			}
+		}
+		after := c.settle(t)
+		for name, now := range c.starts(t, names(after)) {
+			if now != started[name]+1 {
+				t.Errorf("upgrade to %s: the database of %s was started %d times, want once\n%s", c.doc.Database.Version, name, now-started[name], history(after))
+			}
+		}
+		if part := after.State.Rollout.Parts[ferryman.PartDatabase]; part.Status != ferryman.PartComplete || len(part.Carried) != 3 {
+			t.Errorf("upgrade to %s: %s, %d nodes carried, want it complete with 3", c.doc.Database.Version, part.Status, len(part.Carried))
+		}
+	}
+	c.close(t)
+}
+
+// catch kills the leader's agent as soon as its own state holds an open step of
+// one of these operations. It catches none when the rollout has ended.
+func (c *company) catch(t *testing.T, ops map[ferryman.Op]bool) (ferryman.Step, string, bool) {
+	t.Helper()
+	r := c.wait(t, "all there", func(r ferryman.Report) error {
+		for id, m := range r.State.Members {
+			if !r.View.Nodes[id].Reachable || !r.View.Nodes[id].CaughtUp {
+				return fmt.Errorf("%s has not caught up", m.Name)
+			}
+		}
+		return nil
+	})
+	leader := nameOf(r, r.View.Self)
+	client, err := rpc.DialControl(c.stage.socket(leader))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for {
+		l, err := client.Local(ctx)
+		if err != nil {
+			t.Fatalf("the leader does not answer: %v", err)
+		}
+		for _, st := range l.State.Ledger {
+			if st.Open() && ops[st.Op] {
+				c.kill(t, leader)
+				return st, leader, true
+			}
+		}
+		if a := l.State.Accepted; a.Document.Generation == c.doc.Generation && !l.State.Rollout.Open() && !l.State.Stale() {
+			return ferryman.Step{}, "", false
+		}
+		<-ticker.C
+	}
+}
+
+// succeeded sees another lead, brings the dead agent back, and sees the step
+// end well. It reports whether the step was really open when its leader died.
+func (c *company) succeeded(t *testing.T, step ferryman.Step, dead string) bool {
+	t.Helper()
+	// Until there is another leader nothing more is committed.
+	open := true
+	hosts, err := c.stage.hosts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range hosts {
+		if l, err := c.local(t.Context(), h); err == nil {
+			if st, ok := l.State.Step(step.ID); ok && !st.Open() {
+				open = false
+			}
+		}
+	}
+	r := c.wait(t, "another leads", func(r ferryman.Report) error {
+		if nameOf(r, r.View.Self) == dead {
+			return fmt.Errorf("%s leads, which was killed", dead)
+		}
+		return nil
+	})
+	next := nameOf(r, r.View.Self)
+	c.revive(t, dead)
+	where := nameOf(r, step.Node)
+	r = c.wait(t, "the step goes on", func(r ferryman.Report) error {
+		if st, ok := r.State.Step(step.ID); !ok || st.Open() {
+			return fmt.Errorf("step %d, %s, is still open", step.ID, step.Op)
+		}
+		return nil
+	})
+	st, _ := r.State.Step(step.ID)
+	if !st.Outcome.Done() || st.Attempt != step.Attempt {
+		t.Errorf("%s on %s, attempt %d, was open when its leader %s died; it ended as attempt %d: %+v\n%s", step.Op, where, step.Attempt, dead, st.Attempt, st.Outcome, history(r))
+	}
+	t.Logf("%s was killed during %s on %s (attempt %d, open %v); %s went on", dead, step.Op, where, step.Attempt, open, next)
+	return open
+}
