@@ -1,0 +1,122 @@
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	"ferryman"
+	"ferryman/upgrade"
+)
+
+// passage moves one node on, or fails its part.
+func (x *situation) passage(p *proposal, n upgrade.Node, pg ferryman.Passage, pp ferryman.PartProgress) {
+	if x.silent(n) >= x.v.Limits.DeadAfter.Std() {
+		x.lose(p, n, pg, pp)
+		return
+	}
+	if x.since(later(pg.Began, pp.Progress)) >= x.policy.ProgressDeadline.Std() {
+		x.fail(p, pg.Part, pp, n.Name()+" was not carried within progressDeadline "+x.policy.ProgressDeadline.String()+colon(n.Down))
+		return
+	}
+	if !n.View.Reachable && pg.Part == ferryman.PartDatabase {
+		p.wait("unreachable", n.ID(), "%s is being carried and does not answer for %s", n.Name(), x.silent(n).Round(time.Second))
+		return
+	}
+	next := x.next(n, pg)
+	switch {
+	case next.Done:
+		p.move(ferryman.Transition{Kind: ferryman.MoveEndPassage, Node: n.ID()})
+	case next.Switchover:
+		x.switchAway(p, n, pg)
+	case next.Wait != "":
+		p.wait("passage", n.ID(), "%s", next.Wait)
+	default:
+		x.passageStep(p, n, pg, pp, next)
+	}
+}
+
+// lose ends the passage of a node that has been silent for too long: the rule
+// of members replaces it, or it is carried anew when it returns. Only an agent
+// of a new version is blamed for it.
+func (x *situation) lose(p *proposal, n upgrade.Node, pg ferryman.Passage, pp ferryman.PartProgress) {
+	silent := x.silent(n).Round(time.Second)
+	if pg.Part == ferryman.PartAgents && pp.Status == ferryman.PartOpen && pp.To.Target.Version != pp.From.Target.Version {
+		x.fail(p, pg.Part, pp, fmt.Sprintf("the agent of %s did not come back within %s", n.Name(), silent))
+	}
+	p.move(ferryman.Transition{Kind: ferryman.MoveEndPassage, Node: n.ID(), Lost: true, Reason: fmt.Sprintf("it did not answer for %s", silent)})
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+func (x *situation) next(n upgrade.Node, pg ferryman.Passage) upgrade.Next {
+	_, _, can := upgrade.Successor(x.nodes, x.s.Primary.Slot, pg.Goal.Target, n.ID())
+	f := upgrade.Facts{Goal: pg.Goal, Engine: x.engine, Primary: x.s.Primary, PrimaryService: x.primaryService(),
+		CanSwitchOver: can || len(x.serve) > 1,
+		Ended: func(service string, op ferryman.Op) *ferryman.Step {
+			tried := x.tried(n.ID(), service, op, pg.FirstStep)
+			for i := len(tried) - 1; i >= 0; i-- {
+				if !tried[i].Open() {
+					return &tried[i]
+				}
+			}
+			return nil
+		}}
+	if pg.Part == ferryman.PartAgents {
+		return upgrade.Agent(n, pg, f, x.nodes, x.policy.DemoteOnRestart == ferryman.DemoteAlways)
+	}
+	return upgrade.Database(n, pg, f)
+}
+
+// switchAway moves the primary to a node that can take it.
+func (x *situation) switchAway(p *proposal, n upgrade.Node, pg ferryman.Passage) {
+	if x.s.Switchover != nil {
+		p.wait("switchover", n.ID(), "%s waits for the end of the switchover", n.Name())
+		return
+	}
+	to, why, ok := upgrade.Successor(x.nodes, x.s.Primary.Slot, pg.Goal.Target, n.ID())
+	if !ok {
+		p.wait("switchover-candidate", n.ID(), "%s is the primary and waits for a successor: %s", n.Name(), why)
+		return
+	}
+	p.move(ferryman.Transition{Kind: ferryman.MoveBeginSwitchover, Node: to.ID(), By: "rollout"})
+}
+
+// proves tells whether failures of an operation speak against what is being
+// rolled out. What depends on other nodes is tried until progressDeadline.
+func proves(op ferryman.Op) bool {
+	switch op {
+	case ferryman.OpStage, ferryman.OpSwitch, ferryman.OpConfigure, ferryman.OpStart, ferryman.OpStop, ferryman.OpVerify, ferryman.OpExit:
+		return true
+	}
+	return false
+}
+
+// passageStep tries the next operation, and fails the part when it was tried
+// too often: a step that was done and does not hold counts as well.
+func (x *situation) passageStep(p *proposal, n upgrade.Node, pg ferryman.Passage, pp ferryman.PartProgress, next upgrade.Next) {
+	st := ferryman.Step{Op: next.Op, Node: n.ID(), Service: next.Service, Args: next.Args}
+	if next.Node != "" {
+		st.Node = next.Node
+	}
+	if st.Op.ByLeader() {
+		st.Deadline = ferryman.Duration(time.Minute)
+	}
+	if st.Op == ferryman.OpSwitch && pg.Goal.Release.Digest() != "" && !staged(n, pg.Goal.Release) {
+		st.Op, st.Service, st.Args.Release, st.Args.Keep = ferryman.OpStage, "", &pg.Goal.Release, x.policy.KeepVersions
+	}
+	tried := x.tried(st.Node, st.Service, st.Op, pg.FirstStep)
+	if len(tried) >= attempts && !tried[len(tried)-1].Open() && pp.Status == ferryman.PartOpen && proves(st.Op) {
+		reason := string(st.Op) + " on " + n.Name() + " failed " + lastReason(tried)
+		if tried[len(tried)-1].Outcome.Done() {
+			reason = string(st.Op) + " on " + n.Name() + " does not hold" + colon(n.Down)
+		}
+		x.fail(p, pg.Part, pp, reason)
+		return
+	}
+	x.again(p, st, pg.FirstStep)
+}
