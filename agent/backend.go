@@ -27,6 +27,9 @@ func (b backend) Report(context.Context) (ferryman.Report, error) {
 	if !ok {
 		return ferryman.Report{}, rpc.NotLeader{}
 	}
+	// Who asked for something and then looks sees at least that: the loop may
+	// not have turned since.
+	r.State, _ = b.n.store.State()
 	return r, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -94,7 +95,11 @@ func (k *console) explain(c *cobra.Command, path string, err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return exitStatus{exitUnreachable, fmt.Errorf("no answer within %s; `ferryman status` shows what this node knows, --timeout waits longer: %w", k.timeout, err)}
 	case errors.Is(err, ferryman.ErrRefused):
-		return err // it says what to do by itself
+		// It says by itself what to do; the way that the answer took does not matter.
+		if _, why, ok := strings.Cut(err.Error(), ": refused: "); ok {
+			return fmt.Errorf("%w: %s", ferryman.ErrRefused, why)
+		}
+		return err
 	case errors.Is(err, ferryman.ErrNotLeader), errors.Is(err, ferryman.ErrUnavailable):
 		return exitStatus{exitUnreachable, fmt.Errorf("the cluster's leader does not answer; `ferryman status` shows what this node knows: %w", err)}
 	}

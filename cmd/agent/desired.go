@@ -37,7 +37,7 @@ func desiredValidateCommand() *cobra.Command {
 				say(c, "%s is good; it names no generation, so it is refused once a cluster accepted one that does", name)
 				return nil
 			}
-			say(c, "%s is good: generation %d, %d nodes", name, doc.Generation, doc.Nodes)
+			say(c, "%s is good: generation %d, nodes: %d", name, doc.Generation, doc.Nodes)
 			return nil
 		}}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +25,7 @@ func leaveCommand() *cobra.Command {
 				}
 				r.Node = args[0]
 				if err := ask(ctx, client, r); err != nil {
-					return fmt.Errorf("%s stays: %w", r.Node, err)
+					return err
 				}
 				say(c, "%s leaves the cluster; `ferryman status --watch` follows it", r.Node)
 				return nil

@@ -100,7 +100,7 @@ func (w *watched) done(r ferryman.Report) (bool, error) {
 	w.opened = now.Opened
 	for _, p := range ferryman.Parts {
 		if part := now.Parts[p]; part.Status == ferryman.PartHalted {
-			return true, exitStatus{exitFailed, fmt.Errorf("the rollout of generation %d stands still: %s: %s; `ferryman rollout continue` tries again, `ferryman rollout abort` goes back", now.Generation, p, part.Reason)}
+			return true, exitStatus{exitFailed, fmt.Errorf("the rollout of generation %d stands still: %s: %s; `ferryman rollout continue` tries again, `ferryman rollout abort` goes back", now.Generation, p, render.Brief(part.Reason))}
 		}
 	}
 	return false, nil
@@ -116,7 +116,7 @@ func verdict(r ferryman.Rollout) error {
 		}
 		text := fmt.Sprintf("%s %s", p, part.Status)
 		if part.Reason != "" {
-			text += ": " + part.Reason
+			text += ": " + render.Brief(part.Reason)
 		}
 		bad = append(bad, text)
 	}

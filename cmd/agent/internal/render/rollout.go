@@ -30,7 +30,7 @@ func History(w io.Writer, rep ferryman.Report, o Options) error {
 		r.oneRollout(p, one)
 		for _, part := range ferryman.Parts {
 			for _, c := range one.Parts[part].Carried {
-				p.printf("    %s %s in %s", r.name(c.Node), c.Version, age(c.Ended.Sub(c.Began)))
+				p.printf("          %s in %s", strings.TrimSpace(r.name(c.Node)+" "+c.Version), took(c.Ended.Sub(c.Began)))
 			}
 		}
 	}
@@ -106,7 +106,7 @@ func (r report) rollout(p *page) {
 func (r report) oneRollout(p *page, one ferryman.Rollout) {
 	when := "open for " + r.ago(one.Opened)
 	if !one.Ended.IsZero() {
-		when = "ended " + r.ago(one.Ended) + " ago, took " + age(one.Ended.Sub(one.Opened))
+		when = "ended " + r.ago(one.Ended) + " ago, took " + took(one.Ended.Sub(one.Opened))
 	}
 	p.line(text{"Rollout ", dim}, text{s: fmt.Sprintf("generation %d, %s", one.Generation, when)})
 	for _, name := range ferryman.Parts {
@@ -123,7 +123,7 @@ func (r report) oneRollout(p *page, one ferryman.Rollout) {
 			parts = append(parts, text{s: ", carried " + r.carried(part.Carried)})
 		}
 		if part.Reason != "" {
-			parts = append(parts, text{s: ": " + part.Reason})
+			parts = append(parts, text{s: ": " + Brief(part.Reason)})
 		}
 		p.line(parts...)
 	}
@@ -138,11 +138,16 @@ func (r report) carried(all []ferryman.Carried) string {
 }
 
 func goal(k ferryman.Known) string {
-	s := orDash(k.Target.Version)
-	if k.Target.RestartGeneration > 0 {
-		s += fmt.Sprintf(" (restart %d)", k.Target.RestartGeneration)
+	t := k.Target
+	switch {
+	case t.Version == "" && t.RestartGeneration == 0:
+		return "any version"
+	case t.Version == "":
+		return fmt.Sprintf("restart %d", t.RestartGeneration)
+	case t.RestartGeneration == 0:
+		return t.Version
 	}
-	return s
+	return fmt.Sprintf("%s (restart %d)", t.Version, t.RestartGeneration)
 }
 
 func partStyle(s ferryman.PartStatus) style {

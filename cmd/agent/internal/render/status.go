@@ -25,7 +25,7 @@ func Status(w io.Writer, rep ferryman.Report, o Options) error {
 
 func (r report) header(p *page) {
 	a := r.State.Accepted
-	name := r.State.Cluster
+	name := orDash(ferryman.ClusterName(r.State.Cluster))
 	if a != nil && a.Document.Cluster != "" {
 		name = a.Document.Cluster
 	}
@@ -37,13 +37,16 @@ func (r report) header(p *page) {
 			text{s: fmt.Sprintf("   generation %d, accepted %s ago: %s", d.Generation, r.ago(a.At), wanted(d))})
 	}
 	if f := r.State.Refused; f != nil && (a == nil || f.At.After(a.At)) {
-		p.line(text{"Refused ", red}, text{s: fmt.Sprintf("a document %s ago, nothing changed: %s", r.ago(f.At), f.Reason)})
+		p.line(text{"Refused ", red}, text{s: fmt.Sprintf("a document %s ago, nothing changed: %s", r.ago(f.At), strings.ReplaceAll(f.Reason, "\n", "; "))})
 	}
 }
 
 // wanted is the document in a phrase.
 func wanted(d ferryman.Document) string {
 	parts := []string{fmt.Sprintf("%d nodes", d.Nodes)}
+	if d.Nodes == 1 {
+		parts[0] = "1 node"
+	}
 	if d.Database.Engine != "" || d.Database.Version != "" {
 		parts = append(parts, strings.TrimSpace(d.Database.Engine+" "+d.Database.Version))
 	}
@@ -61,7 +64,7 @@ func (r report) now(p *page) {
 			stage = "committed"
 		}
 		if s.Back != "" {
-			stage = "goes back: " + s.Back
+			stage = "goes back: " + Brief(s.Back)
 		}
 		rows = append(rows, []text{{s: fmt.Sprintf("switchover %s → %s", r.name(s.From), r.name(s.To))}, {s: r.ago(s.Began)}, {s: "by " + s.By + ", " + stage, style: dim}})
 	}
@@ -109,7 +112,7 @@ func (r report) waitRows() [][]text {
 		if w.Node != "" {
 			who = r.name(w.Node)
 		}
-		rows = append(rows, []text{{string(w.Rule), dim}, {s: who}, {s: w.Reason}})
+		rows = append(rows, []text{{string(w.Rule), dim}, {s: who}, {s: Brief(w.Reason)}})
 	}
 	return rows
 }
@@ -137,7 +140,7 @@ func (r report) trouble(p *page) {
 	}
 	for _, digest := range slices.Sorted(maps.Keys(r.State.Quarantined)) {
 		q := r.State.Quarantined[digest]
-		add(red, "quarantined", because(q.Key, q.Reason)+"; ferryman rollout lift "+q.Key)
+		add(red, "quarantined", fmt.Sprintf("%s since generation %d (ferryman rollout lift %s): %s", q.Key, q.Generation, q.Key, Brief(q.Reason)))
 	}
 	if h := r.State.HostRequest; h != nil {
 		state := "not answered yet"

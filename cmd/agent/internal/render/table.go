@@ -78,11 +78,16 @@ func (p *page) table(indent string, heading []string, rows [][]text) {
 	}
 	for _, row := range all {
 		parts := []text{{s: indent}}
+		below := len(indent)
 		for i, cell := range row {
-			parts = append(parts, cell)
 			if i < len(row)-1 {
-				parts = append(parts, text{s: strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell.s)+2)})
+				parts = append(parts, cell, text{s: strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell.s)+2)})
+				below += width[i] + 2
+				continue
 			}
+			// Only the last column has more than one line.
+			cell.s = strings.ReplaceAll(cell.s, "\n", "\n"+strings.Repeat(" ", below))
+			parts = append(parts, cell)
 		}
 		p.line(parts...)
 	}
