@@ -111,7 +111,7 @@ func (x *situation) passageStep(p *proposal, n upgrade.Node, pg ferryman.Passage
 	}
 	tried := x.tried(st.Node, st.Service, st.Op, pg.FirstStep)
 	if len(tried) >= attempts && !tried[len(tried)-1].Open() && pp.Status == ferryman.PartOpen && proves(st.Op) {
-		reason := string(st.Op) + " on " + n.Name() + " failed " + lastReason(tried)
+		reason := string(st.Op) + " on " + n.Name() + " failed: " + lastReason(tried)
 		if tried[len(tried)-1].Outcome.Done() {
 			reason = string(st.Op) + " on " + n.Name() + " does not hold" + colon(n.Down)
 		}

@@ -81,6 +81,8 @@ func TestRolloutBegins(t *testing.T) {
 		{"a rollout is superseded before its first node", stale(ready(3)), "supersede", ""},
 		{"and between two", stale(ready(3).runs("n2", "2").carried("n2")), "supersede", ""},
 		{"not while one is carried", stale(ready(3).carrying(ferryman.PartDatabase, "n2").stopped("n2")), "switch n2 2", "supersede"},
+		{"and no other begins towards what is not wanted any more",
+			stale(ready(4).document(policy(func(p *ferryman.Policy) { p.MaxUnavailable = 2 })).carrying(ferryman.PartDatabase, "n2").stopped("n2")), "switch n2 2", "supersede"},
 		{"not while it goes back, and the way back goes on", stale(reverting(ready(3).runs("n2", "2").carried("n2"))), "begin-passage n2 database 1", "supersede"},
 		{"one that stands still holds nothing up",
 			stale(ready(3).carrying(ferryman.PartDatabase, "n2").database(func(pp *progress) { pp.Status = ferryman.PartHalted })), "supersede", ""},
