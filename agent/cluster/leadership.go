@@ -183,10 +183,10 @@ func (l *leadership) Propose(ctx context.Context, data []byte) (uint64, any, err
 }
 
 // spread has the others hear of a commit at once. They learn of it with the
-// next message, which raft sends for that purpose only 50 to 100 ms later (its
-// CommitTimeout; a shorter one would be paid for all the time). A node waits for
-// the intents of its steps, so that this was most of a switchover's write gap.
-// An empty entry is a message with a reason of its own. Nobody waits for it.
+// next message, which raft sends for that purpose only after commitTimeout. But
+// a node waits for the intents of its steps, so that this would be most of a
+// switchover's write gap. An empty entry is a message with a reason of its own.
+// Nobody waits for it.
 func (l *leadership) spread() {
 	l.node.calls.start(func() {
 		_ = l.node.raft.Apply(encodeEntry(l.term, nil), enqueueTimeout).Error()
@@ -198,6 +198,7 @@ func (l *leadership) Barrier(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("barrier: %w", err)
 	}
+	l.spread()
 	return index, nil
 }
 

@@ -125,6 +125,7 @@ func (l *leadership) change(ctx context.Context, what string, decide change) (ui
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", what, err)
 	}
+	l.spread()
 	n.log.Info("changed the configuration", "change", what, "index", index)
 	return index, nil
 }
