@@ -91,7 +91,8 @@ func (v *view) events(r ferryman.Report) {
 		if e.Seq > v.seen {
 			v.seen = e.Seq
 			if slices.Contains(told, e.Kind) || e.Bad {
-				v.line("   %s", e.Text)
+				first, _, _ := strings.Cut(e.Text, "\n")
+				v.line("   %s", first)
 			}
 		}
 	}
