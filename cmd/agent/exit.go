@@ -11,6 +11,7 @@ import (
 
 	"ferryman"
 	"ferryman/agent/config"
+	"ferryman/agent/rpc"
 )
 
 // The exit statuses, for scripts; exitStatuses says what each means.
@@ -76,7 +77,8 @@ func usage(format string, args ...any) error {
 func exitCode(err error) int {
 	var problems config.Problems
 	switch {
-	case errors.Is(err, ferryman.ErrRefused), errors.Is(err, ferryman.ErrConflict):
+	case errors.Is(err, ferryman.ErrRefused), errors.Is(err, ferryman.ErrConflict), errors.Is(err, rpc.ErrUnauthenticated),
+		errors.Is(err, ferryman.ErrNotMember), errors.Is(err, ferryman.ErrWrongCluster):
 		return exitRefused
 	case errors.Is(err, ferryman.ErrUnavailable), errors.Is(err, ferryman.ErrNotLeader), errors.Is(err, context.DeadlineExceeded):
 		return exitUnreachable
