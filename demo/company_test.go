@@ -197,8 +197,8 @@ func (c *company) write(t *testing.T) {
 	}
 }
 
-// close ends the client and reads all back that it was acknowledged.
-func (c *company) close(t *testing.T) {
+// checkWrites ends the client and reads all back that it was acknowledged.
+func (c *company) checkWrites(t *testing.T) {
 	t.Helper()
 	c.settle(t)
 	c.write(t)

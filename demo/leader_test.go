@@ -2,13 +2,18 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
 	"ferryman"
+	"ferryman/agent/identity"
 	"ferryman/agent/rpc"
 )
 
@@ -34,7 +39,7 @@ func TestALeaderThatDiesAtAnyStepIsSucceeded(t *testing.T) {
 		c.release(t, lightVersion(n))
 		c.change(t)
 		for {
-			step, leader, caught := c.catch(t, left)
+			step, leader, caught := c.catch(t, func(st ferryman.Step, _ ferryman.NodeID) bool { return left[st.Op] }, c.kill)
 			if !caught {
 				break
 			}
@@ -52,12 +57,12 @@ func TestALeaderThatDiesAtAnyStepIsSucceeded(t *testing.T) {
 			t.Errorf("upgrade to %s: %s, %d nodes carried, want it complete with 3", c.doc.Database.Version, part.Status, len(part.Carried))
 		}
 	}
-	c.close(t)
+	c.checkWrites(t)
 }
 
-// catch kills the leader's agent as soon as its own state holds an open step of
-// one of these operations. It catches none when the rollout has ended.
-func (c *company) catch(t *testing.T, ops map[ferryman.Op]bool) (ferryman.Step, string, bool) {
+// catch strikes the leader as soon as its own state holds an open step that is
+// wanted. It catches none when the rollout has ended.
+func (c *company) catch(t *testing.T, wanted func(st ferryman.Step, leader ferryman.NodeID) bool, strike func(*testing.T, string)) (ferryman.Step, string, bool) {
 	t.Helper()
 	r := c.wait(t, "all there", func(r ferryman.Report) error {
 		for id, m := range r.State.Members {
@@ -83,8 +88,8 @@ func (c *company) catch(t *testing.T, ops map[ferryman.Op]bool) (ferryman.Step, 
 			t.Fatalf("the leader does not answer: %v", err)
 		}
 		for _, st := range l.State.Ledger {
-			if st.Open() && ops[st.Op] {
-				c.kill(t, leader)
+			if st.Open() && wanted(st, r.View.Self) {
+				strike(t, leader)
 				return st, leader, true
 			}
 		}
@@ -133,4 +138,75 @@ func (c *company) succeeded(t *testing.T, step ferryman.Step, dead string) bool 
 	}
 	t.Logf("%s was killed during %s on %s (attempt %d, open %v); %s went on", dead, step.Op, where, step.Attempt, open, next)
 	return open
+}
+
+// The leader is stopped while a step runs, as by a hypervisor, until another
+// leads and has seen that step through. What it had in flight is refused when
+// it goes on; it follows.
+func (c *company) pausedLeader(t *testing.T) {
+	before := c.settle(t)
+	started := c.starts(t, names(before))
+	c.doc.Database.RestartGeneration++
+	c.change(t)
+	step, paused, caught := c.catch(t, func(st ferryman.Step, leader ferryman.NodeID) bool {
+		return st.Node != leader && (st.Op == ferryman.OpStop || st.Op == ferryman.OpStart || st.Op == ferryman.OpVerify)
+	}, func(t *testing.T, name string) { c.signal(t, name, syscall.SIGSTOP) })
+	if !caught {
+		t.Fatal("the rollout ended without a step on another node")
+	}
+	stopped := true
+	defer func() {
+		if stopped {
+			c.signal(t, paused, syscall.SIGCONT)
+		}
+	}()
+	where := nameOf(before, step.Node)
+	var r ferryman.Report
+	eventually(t, "another leader sees the step through", func() (err error) {
+		if r, err = c.stage.ask(t.Context(), where); err != nil {
+			return err
+		}
+		if r.View.Term <= before.View.Term {
+			return fmt.Errorf("term %d goes on", r.View.Term)
+		}
+		if st, _ := r.State.Step(step.ID); st.Open() {
+			return fmt.Errorf("step %d, %s, is open", st.ID, st.Op)
+		}
+		return nil
+	})
+	st, _ := r.State.Step(step.ID)
+	if !st.Outcome.Done() || st.Attempt != step.Attempt {
+		t.Errorf("%s, attempt %d, ended as attempt %d: %+v", step.Op, step.Attempt, st.Attempt, st.Outcome)
+	}
+
+	// A call that it sent before, as its node gets it now.
+	id, err := identity.Open(filepath.Join(c.host(paused), "tls"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	clients := rpc.NewClients(id)
+	defer clients.Close()
+	peer, err := clients.Peer(where, r.State.Members[step.Node].Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := peer.RunStep(t.Context(), rpc.StepRef{Step: step.ID, Index: 1, Term: before.View.Term}); !errors.Is(err, ferryman.ErrRefused) {
+		t.Errorf("a step that the paused leader asks for: %v, want a refusal", err)
+	}
+
+	c.signal(t, paused, syscall.SIGCONT)
+	stopped = false
+	after := c.settle(t)
+	l, err := c.local(t.Context(), paused)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Status.Term <= before.View.Term {
+		t.Errorf("%s is still in term %d", paused, l.Status.Term)
+	}
+	for name, now := range c.starts(t, names(after)) {
+		if now != started[name]+1 {
+			t.Errorf("the database of %s was started %d times in one rollout, want once\n%s", name, now-started[name], history(after))
+		}
+	}
 }
