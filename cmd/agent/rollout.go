@@ -99,9 +99,15 @@ func (w *watched) done(r ferryman.Report) (bool, error) {
 	}
 	w.opened = now.Opened
 	for _, p := range ferryman.Parts {
-		if part := now.Parts[p]; part.Status == ferryman.PartHalted {
-			return true, exitStatus{exitFailed, fmt.Errorf("the rollout of generation %d stands still: %s: %s; `ferryman rollout continue` tries again, `ferryman rollout abort` goes back", now.Generation, p, render.Brief(part.Reason))}
+		part := now.Parts[p]
+		if part.Status != ferryman.PartHalted {
+			continue
 		}
+		text := render.Brief(part.Reason)
+		if !strings.Contains(text, "`ferryman ") { // most reasons say what to do
+			text += "; `ferryman rollout continue` tries again, `ferryman rollout abort` goes back"
+		}
+		return true, exitStatus{exitFailed, fmt.Errorf("the rollout of generation %d stands still: %s: %s", now.Generation, p, text)}
 	}
 	return false, nil
 }
