@@ -126,7 +126,7 @@ func (b backend) RemoveServer(ctx context.Context, id ferryman.NodeID) error {
 	}
 	s, _ := b.n.store.State()
 	if m, ok := s.Members[id]; ok && m.Want != ferryman.WantLeaving {
-		return fmt.Errorf("remove %s: %w: it is a member that does not leave; `ferryman leave --node %s` comes first", id, ferryman.ErrConflict, m.Name)
+		return fmt.Errorf("remove %s: %w: it is a member that does not leave; `ferryman leave %s` comes first", id, ferryman.ErrConflict, m.Name)
 	}
 	if err := b.n.spare(id); err != nil {
 		return fmt.Errorf("remove %s: %w", id, err)

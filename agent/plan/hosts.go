@@ -17,7 +17,7 @@ func (x *situation) grow(p *proposal, want int, live, dead, replaceable []upgrad
 	missing := want - (len(live) + len(dead) - len(replaceable))
 	if x.v.Hosts.None {
 		if len(lost) > 0 {
-			p.wait("dead", replaceable[0].ID(), "%s does not answer for %s and no api-server is configured to ask for another host: start a new agent, or `ferryman leave --node %s`",
+			p.wait("dead", replaceable[0].ID(), "%s does not answer for %s and no api-server is configured to ask for another host: start a new agent, or `ferryman leave %s`",
 				lost[0], x.silent(replaceable[0]).Round(time.Second), lost[0])
 		} else {
 			p.wait("hosts", "", "%d more nodes are wanted and no api-server is configured to ask for hosts: start agents that join", missing)

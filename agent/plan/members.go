@@ -181,7 +181,7 @@ func (x *situation) size(p *proposal) {
 	}
 	for _, n := range x.stay {
 		if n.Member.Witness && x.dead(n) {
-			p.wait("dead", n.ID(), "the witness %s does not answer since %s; replace it by hand, then `ferryman leave --node %s`", n.Name(), x.silent(n).Round(time.Second), n.Name())
+			p.wait("dead", n.ID(), "the witness %s does not answer since %s; replace it by hand, then `ferryman leave %s`", n.Name(), x.silent(n).Round(time.Second), n.Name())
 		}
 	}
 	replaceable := x.replaceable(p, dead)

@@ -25,7 +25,7 @@ func (a *applier) join(m ferryman.Member) error {
 	}
 	for _, o := range a.s.Members {
 		if o.Name == m.Name && !o.Lost {
-			return refuse("the name %s belongs to node %s at %s; choose another name, or run `ferryman leave --node %s` if that node is gone for good", m.Name, o.ID, o.Address, o.ID)
+			return refuse("the name %s belongs to node %s at %s; choose another name, or run `ferryman leave %s` if that node is gone for good", m.Name, o.ID, o.Address, o.ID)
 		}
 		if o.Address == m.Address && !o.Lost {
 			return refuse("the address %s belongs to %s", m.Address, o.Name)
