@@ -36,6 +36,7 @@ func (t *term) fetch() {
 				return
 			}
 			retry = min(2*retry, retryLast)
+			etag = "" // an answer is news now, also when the document is the same
 			continue
 		}
 		etag, retry = next, retryFirst

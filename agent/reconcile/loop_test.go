@@ -323,3 +323,54 @@ func TestAnIdleLeaderCommitsNothing(t *testing.T) {
 		}
 	})
 }
+
+// flaky is a source that fails once, although its document stays the same.
+type flaky struct {
+	mu     sync.Mutex
+	failed bool
+}
+
+func (f *flaky) Fetch(ctx context.Context, etag string) ([]byte, string, error) {
+	if etag == "" {
+		return []byte("document"), "tag", nil
+	}
+	f.mu.Lock()
+	fail := !f.failed
+	f.failed = true
+	f.mu.Unlock()
+	if fail {
+		time.Sleep(time.Minute)
+		return nil, etag, errors.New("nobody listens")
+	}
+	<-ctx.Done() // it has not changed
+	return nil, etag, ctx.Err()
+}
+
+// A source that answers again is no trouble any more, also when it says what it
+// said before.
+func TestASourceThatIsBackIsNotComplainedAbout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, append(founded(), frozen())...)
+		f := &flaky{}
+		loop, stop := lead(g, &nodes{g: g, calls: map[uint64]int{}}, func(c *reconcile.Config) {
+			c.Source = f
+			c.Parse = func([]byte) (ferryman.Accepted, error) {
+				return ferryman.Accepted{}, errors.New("it is of no interest here")
+			}
+		})
+		defer stop()
+		complains := func() bool {
+			r, _ := loop.Report()
+			return slices.ContainsFunc(r.Decision.Waits, func(w ferryman.Wait) bool { return w.Code == "source" })
+		}
+		time.Sleep(time.Minute + 50*time.Millisecond)
+		if !complains() {
+			t.Error("a source that fails is not told of")
+		}
+		time.Sleep(10 * time.Second)
+		if complains() {
+			t.Error("a source that answers again is still complained about")
+		}
+	})
+}
