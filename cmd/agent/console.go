@@ -100,8 +100,10 @@ func (k *console) explain(c *cobra.Command, path string, err error) error {
 			return fmt.Errorf("%w: %s", ferryman.ErrRefused, why)
 		}
 		return err
-	case errors.Is(err, ferryman.ErrNotLeader), errors.Is(err, ferryman.ErrUnavailable):
-		return exitStatus{exitUnreachable, fmt.Errorf("the cluster's leader does not answer; `ferryman status` shows what this node knows: %w", err)}
+	case errors.Is(err, ferryman.ErrNotLeader):
+		return exitStatus{exitUnreachable, fmt.Errorf("the cluster has no leader that answers; `ferryman status` shows what this node knows: %w", err)}
+	case errors.Is(err, ferryman.ErrUnavailable):
+		return exitStatus{exitUnreachable, fmt.Errorf("this agent, or the cluster's leader, does not answer; `ferryman status` shows what this node knows: %w", err)}
 	}
 	return err
 }

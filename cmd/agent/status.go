@@ -55,5 +55,5 @@ func (v *viewer) alone(c *cobra.Command, why error) error {
 	if err != nil {
 		return err
 	}
-	return exitStatus{exitUnreachable, fmt.Errorf("shown is what %s knows by itself: %s", local.Status.Name, view.Missing())}
+	return exitStatus{exitUnreachable, fmt.Errorf("no leader answers; shown is what %s knows by itself", local.Status.Name)}
 }
