@@ -60,7 +60,6 @@ type result struct {
 	act  act
 	took time.Duration
 	gap  time.Duration
-	note string
 	err  error
 }
 
@@ -104,15 +103,11 @@ func (p *play) enter(a act) {
 func (p *play) until(ctx context.Context, f func(ferryman.Report) error) error {
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
-	last := errors.New("nothing was seen of the cluster yet")
 	for {
 		r, err := p.stage.report(ctx)
 		p.see(r, err)
-		switch {
-		case err != nil:
-			last = err
-		default:
-			if last = f(r); last == nil {
+		if err == nil {
+			if err = f(r); err == nil {
 				return nil
 			}
 		}
@@ -123,7 +118,7 @@ func (p *play) until(ctx context.Context, f func(ferryman.Report) error) error {
 			for _, w := range r.Decision.Waits {
 				waits = append(waits, w.Reason)
 			}
-			return fmt.Errorf("%w; the cluster says: %s", last, strings.Join(waits, "; "))
+			return fmt.Errorf("%w; the cluster says: %s", err, strings.Join(waits, "; "))
 		}
 	}
 }

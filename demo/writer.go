@@ -14,13 +14,12 @@ type writer struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
 
-	mu      sync.Mutex
-	addrs   []string
-	acked   int // keys 0…acked-1
-	last    time.Time
-	act     string
-	gaps    map[string]time.Duration
-	errText string
+	mu    sync.Mutex
+	addrs []string
+	acked int // keys 0…acked-1
+	last  time.Time
+	act   string
+	gaps  map[string]time.Duration
 }
 
 // pace is the pause between two writes: a gap of a switchover shows to a few

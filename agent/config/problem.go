@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -47,7 +46,7 @@ func (p Problems) Error() string {
 }
 
 // Is makes every Problems an ErrInvalid.
-func (p Problems) Is(target error) bool { return errors.Is(ferryman.ErrInvalid, target) }
+func (p Problems) Is(target error) bool { return target == ferryman.ErrInvalid }
 
 // err is nil when nothing is wrong.
 func (p Problems) err() error {

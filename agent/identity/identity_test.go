@@ -49,7 +49,7 @@ func newNode(t *testing.T, ca *identity.CA, name string, ttl time.Duration) *ide
 const expired = time.Nanosecond
 
 // handshake lets two configurations meet and returns what each side says.
-func handshake(t *testing.T, server, client *tls.Config) (serverErr, clientErr error, state tls.ConnectionState) {
+func handshake(t *testing.T, server, client *tls.Config) (state tls.ConnectionState, serverErr, clientErr error) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -85,7 +85,7 @@ func handshake(t *testing.T, server, client *tls.Config) (serverErr, clientErr e
 		raw.Close()
 	}
 	serverErr = <-done
-	return serverErr, clientErr, state
+	return state, serverErr, clientErr
 }
 
 func TestMutualTLS(t *testing.T) {
@@ -110,7 +110,7 @@ func TestMutualTLS(t *testing.T) {
 		"expired server":      {server: late.ServerConfig(), client: n1.ClientConfig(identity.AnyNode), clientErr: identity.ErrExpired},
 		"client with no name": {server: n1.ServerConfig(), client: &tls.Config{InsecureSkipVerify: true}},
 	} {
-		serverErr, clientErr, state := handshake(t, c.server, c.client)
+		state, serverErr, clientErr := handshake(t, c.server, c.client)
 		switch {
 		case c.serverErr == nil && c.clientErr == nil:
 			if serverErr != nil || clientErr != nil {
@@ -143,7 +143,7 @@ func TestOldTLSIsRefused(t *testing.T) {
 	ca := newCA(t, "orders")
 	client := unverified(newNode(t, ca, "n2", time.Hour))
 	client.MinVersion, client.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
-	if serverErr, clientErr, _ := handshake(t, newNode(t, ca, "n1", time.Hour).ServerConfig(), client); serverErr == nil || clientErr == nil {
+	if _, serverErr, clientErr := handshake(t, newNode(t, ca, "n1", time.Hour).ServerConfig(), client); serverErr == nil || clientErr == nil {
 		t.Errorf("TLS 1.2: server %v, client %v, want both refused", serverErr, clientErr)
 	}
 }
@@ -151,7 +151,7 @@ func TestOldTLSIsRefused(t *testing.T) {
 func TestWrongClusterSaysWhose(t *testing.T) {
 	t.Parallel()
 	n1 := newNode(t, newCA(t, "orders"), "n1", time.Hour)
-	serverErr, _, _ := handshake(t, n1.ServerConfig(), unverified(newNode(t, newCA(t, "billing"), "n7", time.Hour)))
+	_, serverErr, _ := handshake(t, n1.ServerConfig(), unverified(newNode(t, newCA(t, "billing"), "n7", time.Hour)))
 	for _, want := range []string{"n7", "billing", "orders"} {
 		if !strings.Contains(fmt.Sprint(serverErr), want) {
 			t.Errorf("error %q does not name %s", serverErr, want)

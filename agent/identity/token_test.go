@@ -107,10 +107,10 @@ func TestTokenPinsTheCA(t *testing.T) {
 	ca, namesake := newCA(t, "orders"), newCA(t, "orders")
 	token := identity.NewToken(ca)
 
-	if serverErr, clientErr, _ := handshake(t, newNode(t, ca, "n1", time.Hour).ServerConfig(), token.ClientConfig()); serverErr != nil || clientErr != nil {
+	if _, serverErr, clientErr := handshake(t, newNode(t, ca, "n1", time.Hour).ServerConfig(), token.ClientConfig()); serverErr != nil || clientErr != nil {
 		t.Errorf("pinned: server %v, client %v", serverErr, clientErr)
 	}
-	if _, clientErr, _ := handshake(t, newNode(t, namesake, "n1", time.Hour).ServerConfig(), token.ClientConfig()); !errors.Is(clientErr, identity.ErrUntrusted) {
+	if _, _, clientErr := handshake(t, newNode(t, namesake, "n1", time.Hour).ServerConfig(), token.ClientConfig()); !errors.Is(clientErr, identity.ErrUntrusted) {
 		t.Errorf("another CA: %v, want ErrUntrusted", clientErr)
 	}
 	// An impostor that presents the true CA after a certificate of its own making.
@@ -123,10 +123,10 @@ func TestTokenPinsTheCA(t *testing.T) {
 	forged.Certificate = [][]byte{cert.Certificate[0], parseCert(t, ca.CertPEM()).Raw}
 	impostor.GetCertificate = nil
 	impostor.Certificates = append(impostor.Certificates, forged)
-	if _, clientErr, _ := handshake(t, impostor, token.ClientConfig()); !errors.Is(clientErr, identity.ErrUntrusted) {
+	if _, _, clientErr := handshake(t, impostor, token.ClientConfig()); !errors.Is(clientErr, identity.ErrUntrusted) {
 		t.Errorf("impostor: %v, want ErrUntrusted", clientErr)
 	}
-	if _, clientErr, _ := handshake(t, newNode(t, ca, "n1", expired).ServerConfig(), token.ClientConfig()); !errors.Is(clientErr, identity.ErrExpired) {
+	if _, _, clientErr := handshake(t, newNode(t, ca, "n1", expired).ServerConfig(), token.ClientConfig()); !errors.Is(clientErr, identity.ErrExpired) {
 		t.Errorf("expired: %v, want ErrExpired", clientErr)
 	}
 

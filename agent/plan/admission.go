@@ -56,9 +56,7 @@ func (a *admission) begin(x *situation) {
 
 // hear takes what a rule proposes, as far as those before it leave room.
 func (a *admission) hear(rule ferryman.Rule, p proposal) {
-	for _, o := range p.cancel {
-		a.d.Cancel = append(a.d.Cancel, o)
-	}
+	a.d.Cancel = append(a.d.Cancel, p.cancel...)
 	a.d.Moves = append(a.d.Moves, p.moves...)
 	for _, st := range p.steps {
 		st.Rule = rule

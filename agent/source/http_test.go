@@ -66,9 +66,9 @@ func TestHTTPFaultsAreErrors(t *testing.T) {
 		"503 and 1 GB":   {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(503); forever(w, r, make([]byte, 64<<10)) }, ferryman.ErrUnavailable, "503"},
 		"404":            {http.NotFound, ferryman.ErrUnsupported, "404"},
 		"401":            {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, source.ErrUnauthorized, "token_file"},
-		"another host":   {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 302) }, source.ErrRedirect, elsewhere.URL},
-		"another scheme": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://"+r.Host+"/", 307) }, source.ErrRedirect, "https://"},
-		"redirect loop":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 302) }, nil, "more than 5 times"},
+		"another host":   {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) }, source.ErrRedirect, elsewhere.URL},
+		"another scheme": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://"+r.Host+"/", http.StatusTemporaryRedirect) }, source.ErrRedirect, "https://"},
+		"redirect loop":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, nil, "more than 5 times"},
 		"announced 1 GB": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "1000000000")
 			forever(w, r, make([]byte, 64<<10))
