@@ -232,7 +232,7 @@ func TestUnusableDirectory(t *testing.T) {
 func TestReadOnlyDirectory(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() == 0 {
-		t.Skip("root writes everywhere; run as another user")
+		t.Skip("root writes everywhere; scripts/lab/test runs this as another user")
 	}
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o500); err != nil {

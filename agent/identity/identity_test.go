@@ -266,7 +266,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		}, []string{"billing", "orders"}},
 		"unreadable key": {func(t *testing.T, dir string) {
 			if os.Geteuid() == 0 {
-				t.Skip("root reads everything; as another user `go test ./agent/identity` runs this")
+				t.Skip("root reads everything; scripts/lab/test runs this as another user")
 			}
 			os.Chmod(filepath.Join(dir, "node.key"), 0)
 		}, []string{"node.key", "0000", "uid"}},

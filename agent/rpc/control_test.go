@@ -172,7 +172,7 @@ func TestControlAsAnotherUser(t *testing.T) {
 	}
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Skip("only root can be another user; sudo go test ./agent/rpc runs this")
+		t.Skip("only root can be another user; scripts/lab/test runs this")
 	}
 	dir, err := os.MkdirTemp("", "control")
 	if err != nil {
