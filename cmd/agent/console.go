@@ -87,7 +87,7 @@ func (k *console) explain(c *cobra.Command, path string, err error) error {
 	case err == nil || errors.As(err, &status):
 		return err
 	case absent(err):
-		return exitStatus{exitUnreachable, fmt.Errorf("no agent answers on %s: is it running? try `systemctl status ferryman`, or --socket with the control_socket of its configuration", path)}
+		return exitStatus{exitUnreachable, fmt.Errorf("%w on %s: is it running? try `systemctl status ferryman`, or --socket with the control_socket of its configuration", errAbsent, path)}
 	case errors.Is(err, fs.ErrPermission):
 		return exitStatus{exitUnreachable, fmt.Errorf("user %d may not speak to the agent on %s: be root, the agent's user, or in the socket's group", os.Geteuid(), path)}
 	case errors.Is(err, context.Canceled) && c.Context().Err() != nil:
@@ -108,7 +108,10 @@ func (k *console) explain(c *cobra.Command, path string, err error) error {
 	return err
 }
 
+// errAbsent means that nobody listens on the socket.
+var errAbsent = errors.New("no agent answers")
+
 // absent tells whether nobody listens on the socket.
 func absent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOTSOCK)
+	return errors.Is(err, errAbsent) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOTSOCK)
 }

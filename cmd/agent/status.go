@@ -42,8 +42,11 @@ func (v *viewer) alone(c *cobra.Command, why error) error {
 		local, err = client.Local(ctx)
 		return err
 	})
-	if err != nil {
-		return why // not even the agent of this host answers
+	switch {
+	case absent(err):
+		return why
+	case err != nil:
+		return exitStatus{exitUnreachable, fmt.Errorf("the agent of this host runs and does not answer; look at its log and at `systemctl status ferryman`: %w", err)}
 	}
 	view := render.LocalView{Time: time.Now(), Status: local.Status, State: local.State, Leader: local.Leader.Name}
 	out := c.OutOrStdout()
