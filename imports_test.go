@@ -67,7 +67,6 @@ var folders = []struct {
 		"dbhooks/demodb", "demo", "systemd", "upgrade",
 	}},
 
-	{"scripts/measure", []string{".", "agent/rpc", "dbhooks/demodb", "dbhooks/redis"}},
 	{"scripts/tally", nil},
 }
 
