@@ -62,13 +62,15 @@ func TestHTTPFaultsAreErrors(t *testing.T) {
 		is      error
 		want    string
 	}{
-		"500":            {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "out of order", 500) }, ferryman.ErrUnavailable, `500 Internal Server Error: "out of order"`},
-		"503 and 1 GB":   {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(503); forever(w, r, make([]byte, 64<<10)) }, ferryman.ErrUnavailable, "503"},
-		"404":            {http.NotFound, ferryman.ErrUnsupported, "404"},
-		"401":            {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, source.ErrUnauthorized, "token_file"},
-		"another host":   {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) }, source.ErrRedirect, elsewhere.URL},
-		"another scheme": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://"+r.Host+"/", http.StatusTemporaryRedirect) }, source.ErrRedirect, "https://"},
-		"redirect loop":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, nil, "more than 5 times"},
+		"500":          {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "out of order", 500) }, ferryman.ErrUnavailable, `500 Internal Server Error: "out of order"`},
+		"503 and 1 GB": {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(503); forever(w, r, make([]byte, 64<<10)) }, ferryman.ErrUnavailable, "503"},
+		"404":          {http.NotFound, ferryman.ErrUnsupported, "404"},
+		"401":          {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, source.ErrUnauthorized, "token_file"},
+		"another host": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) }, source.ErrRedirect, elsewhere.URL},
+		"another scheme": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://"+r.Host+"/", http.StatusTemporaryRedirect)
+		}, source.ErrRedirect, "https://"},
+		"redirect loop": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, nil, "more than 5 times"},
 		"announced 1 GB": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "1000000000")
 			forever(w, r, make([]byte, 64<<10))
