@@ -67,7 +67,7 @@ func (n *node) join(ctx context.Context) {
 		if err == nil {
 			n.members.Admit(slices.Concat(n.contacts, reply.Members)...)
 			told = true
-		} else if text := err.Error(); text != complained && ctx.Err() == nil {
+		} else if text := err.Error(); text != complained && ctx.Err() == nil && len(n.raft.Configuration()) == 0 {
 			n.log.Warn("this node is not in a cluster yet; it goes on asking", "error", err)
 			complained = text
 		}

@@ -56,6 +56,10 @@ func (a *applier) requested(r ferryman.Request) error {
 		if a.s.Accepted == nil {
 			return refuse("no document was accepted yet")
 		}
+		want := a.s.Desired(ferryman.PartDatabase)
+		if q, bad := a.s.Quarantined[want.Release.Digest()]; bad {
+			return refuse("the document wants release %s, which is in quarantine; publish one that names the version that runs first", q.Key)
+		}
 		a.s.Restarts++
 		if a.s.Rollout.Supersedable() {
 			a.open()
@@ -213,7 +217,10 @@ func (a *applier) undo(r ferryman.Request) error {
 	moved := false
 	for _, p := range ferryman.Parts {
 		prev, ok := a.s.Previous[p]
-		if !ok || prev.Target.Equal(a.s.Complete[p].Target) {
+		// A restart is not undone by another restart: what was, keeps its count.
+		undone := a.s.Complete[p]
+		prev.Target.RestartGeneration = undone.Target.RestartGeneration
+		if !ok || prev.Target.Equal(undone.Target) {
 			continue
 		}
 		if !moved {
@@ -226,11 +233,11 @@ func (a *applier) undo(r ferryman.Request) error {
 		}
 		pp := a.s.Rollout.Parts[p]
 		pp.To, pp.From, pp.First, pp.Status = a.s.Desired(p), prev, false, ferryman.PartOpen
-		// A restart is not undone by another restart: what was, keeps its count.
-		pp.From.Target.RestartGeneration = pp.To.Target.RestartGeneration
-		if err := a.turnBack(p, &pp, "undone by "+r.By+because(r.Reason), true); err != nil {
+		reason := "undone by " + r.By + because(r.Reason)
+		if err := a.turnBack(p, &pp, reason, false); err != nil {
 			return err
 		}
+		a.quarantine(p, undone, prev, reason)
 		a.s.Rollout.Parts[p] = pp
 		delete(a.s.Previous, p)
 	}

@@ -168,11 +168,8 @@ func (a *applier) turnBack(part ferryman.Part, pp *ferryman.PartProgress, reason
 	if pp.Status == ferryman.PartReverting {
 		return refuse("%s are being carried back already", part)
 	}
-	digest := pp.To.Release.Digest()
-	if failed && digest != "" && digest != pp.From.Release.Digest() {
-		key := ferryman.ReleaseKey(a.engine(part), pp.To.Target.Version)
-		a.s.Quarantined = put(a.s.Quarantined, digest, ferryman.Quarantine{Key: key, Reason: reason, Generation: a.s.Rollout.Generation, At: a.at})
-		a.event("quarantine", "", 0, true, "release %s (%s) was put in quarantine: %s", key, digest, reason)
+	if failed {
+		a.quarantine(part, pp.To, pp.From, reason)
 	}
 	pp.Status, pp.Reason, pp.Progress, pp.FirstStep, pp.Continue = ferryman.PartReverting, reason, a.at, a.s.LastStep+1, false
 	for id, p := range a.s.Rollout.Passages {
@@ -182,6 +179,18 @@ func (a *applier) turnBack(part ferryman.Part, pp *ferryman.PartProgress, reason
 		}
 	}
 	return nil
+}
+
+// quarantine keeps a release from being used until a person lifts it, unless
+// it is the one that is gone back to.
+func (a *applier) quarantine(part ferryman.Part, bad, back ferryman.Known, reason string) {
+	digest := bad.Release.Digest()
+	if digest == "" || digest == back.Release.Digest() {
+		return
+	}
+	key := ferryman.ReleaseKey(a.engine(part), bad.Target.Version)
+	a.s.Quarantined = put(a.s.Quarantined, digest, ferryman.Quarantine{Key: key, Reason: reason, Generation: a.s.Rollout.Generation, At: a.at})
+	a.event("quarantine", "", 0, true, "release %s (%s) was put in quarantine: %s", key, digest, reason)
 }
 
 func (a *applier) engine(p ferryman.Part) string {
