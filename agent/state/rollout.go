@@ -127,7 +127,10 @@ func (a *applier) part(t ferryman.Transition) error {
 		if pp.Status != ferryman.PartOpen {
 			return refuse("%s are %s", t.Part, pp.Status)
 		}
-		if old, known := a.s.Complete[t.Part]; known && !old.Target.Equal(pp.To.Target) {
+		old, known := a.s.Complete[t.Part]
+		restarted := old.Target
+		restarted.RestartGeneration = pp.To.Target.RestartGeneration
+		if known && !restarted.Equal(pp.To.Target) { // a restart leaves nothing to go back to
 			a.s.Previous = put(a.s.Previous, t.Part, old)
 		}
 		a.s.Complete = put(a.s.Complete, t.Part, pp.To)
