@@ -67,7 +67,9 @@ func (c *company) adopts(t *testing.T) {
 func (c *company) secondAgent(t *testing.T) {
 	before := c.settle(t)
 	name := names(before)[0]
-	out, err := exec.CommandContext(t.Context(), c.stage.program, "agent", "--config", filepath.Join(c.host(name), "agent.yaml")).CombinedOutput()
+	cmd := exec.CommandContext(t.Context(), c.stage.program, "agent", "--config", filepath.Join(c.host(name), "agent.yaml"))
+	cmd.Env = environment()
+	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "an agent is already running on this data directory") {
 		t.Errorf("a second agent on the directory of %s: %v\n%s", name, err, out)
@@ -122,7 +124,7 @@ func (c *company) visitor(t *testing.T, of *stage, name string, r ferryman.Repor
 	}
 	out := &output{}
 	cmd := exec.Command(c.stage.program, "agent", "--config", path)
-	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Stdout, cmd.Stderr, cmd.Env = out, out, environment()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -17,26 +17,47 @@ import (
 	"ferryman/agent/rpc"
 )
 
-// In the middle of every step of an upgrade the agent of Raft's leader is
-// killed. Another leads, and goes on with the same step under the same attempt;
-// the agent that comes back adopts its database; and in the end each database
-// was started once for each upgrade, no more.
+// In the middle of every kind of step the agent of Raft's leader is killed.
+// Another leads, and goes on with the same step under the same attempt; the
+// agent that comes back adopts its database.
 func TestALeaderThatDiesAtAnyStepIsSucceeded(t *testing.T) {
 	t.Parallel()
 	c := newCompany(t, "cluster: {dead_after: 60s}\n") // who was killed comes back
 	c.open(t)
+	for _, s := range []struct {
+		name   string
+		during []ferryman.Op
+		change func(n int)
+		starts int // of each database, with each change
+	}{
+		{"upgrade", []ferryman.Op{ferryman.OpPreflight, ferryman.OpStage, ferryman.OpStop, ferryman.OpSwitch, ferryman.OpStart,
+			ferryman.OpVerify, ferryman.OpFollow, ferryman.OpFence, ferryman.OpPromote},
+			func(n int) { c.release(t, lightVersion(n)) }, 1},
+		{"restart of agents", []ferryman.Op{ferryman.OpExit, ferryman.OpTransfer},
+			func(int) { c.doc.Agent.RestartGeneration++ }, 0},
+	} {
+		if !t.Run(s.name, func(t *testing.T) { c.killDuring(t, s.during, s.change, s.starts) }) {
+			return
+		}
+	}
+	c.checkWrites(t)
+}
+
+// killDuring makes the change, again and again, until a leader died in each of
+// the operations. Each change is complete in the end, and each database was
+// started as often as that takes, no more.
+func (c *company) killDuring(t *testing.T, ops []ferryman.Op, change func(n int), starts int) {
 	left := map[ferryman.Op]bool{}
-	for _, op := range []ferryman.Op{ferryman.OpPreflight, ferryman.OpStage, ferryman.OpStop, ferryman.OpSwitch, ferryman.OpStart,
-		ferryman.OpVerify, ferryman.OpFollow, ferryman.OpFence, ferryman.OpPromote} {
+	for _, op := range ops {
 		left[op] = true
 	}
 	for n := 1; len(left) > 0; n++ {
 		if n > lightUpgrades {
-			t.Fatalf("in %d upgrades no leader was killed while one of these ran: %v", n-1, slices.Collect(maps.Keys(left)))
+			t.Fatalf("in %d changes no leader was killed while one of these ran: %v", n-1, slices.Collect(maps.Keys(left)))
 		}
 		before := c.settle(t)
 		started := c.starts(t, names(before))
-		c.release(t, lightVersion(n))
+		change(n)
 		c.change(t)
 		for {
 			step, leader, caught := c.catch(t, func(st ferryman.Step, _ ferryman.NodeID) bool { return left[st.Op] }, c.kill)
@@ -49,55 +70,72 @@ func TestALeaderThatDiesAtAnyStepIsSucceeded(t *testing.T) {
 		}
 		after := c.settle(t)
 		for name, now := range c.starts(t, names(after)) {
-			if now != started[name]+1 {
-				t.Errorf("upgrade to %s: the database of %s was started %d times, want once\n%s", c.doc.Database.Version, name, now-started[name], history(after))
+			if now != started[name]+starts {
+				t.Errorf("the database of %s was started %d times, want %d\n%s", name, now-started[name], starts, history(after))
 			}
 		}
-		if part := after.State.Rollout.Parts[ferryman.PartDatabase]; part.Status != ferryman.PartComplete || len(part.Carried) != 3 {
-			t.Errorf("upgrade to %s: %s, %d nodes carried, want it complete with 3", c.doc.Database.Version, part.Status, len(part.Carried))
+		for _, part := range ferryman.Parts {
+			if got := after.State.Rollout.Part(part); got.Status != ferryman.PartComplete {
+				t.Errorf("the rollout of the %s is %s: %s\n%s", part, got.Status, got.Reason, history(after))
+			}
 		}
 	}
-	c.checkWrites(t)
 }
 
 // catch strikes the leader as soon as its own state holds an open step that is
 // wanted. It catches none when the rollout has ended.
 func (c *company) catch(t *testing.T, wanted func(st ferryman.Step, leader ferryman.NodeID) bool, strike func(*testing.T, string)) (ferryman.Step, string, bool) {
 	t.Helper()
-	r := c.wait(t, "all there", func(r ferryman.Report) error {
-		for id, m := range r.State.Members {
-			if !r.View.Nodes[id].Reachable || !r.View.Nodes[id].CaughtUp {
-				return fmt.Errorf("%s has not caught up", m.Name)
-			}
-		}
-		return nil
-	})
-	leader := nameOf(r, r.View.Self)
-	client, err := rpc.DialControl(c.stage.socket(leader))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	for ctx.Err() == nil {
+		r := c.wait(t, "all there", func(r ferryman.Report) error {
+			for id, m := range r.State.Members {
+				if !r.View.Nodes[id].Reachable || !r.View.Nodes[id].CaughtUp {
+					return fmt.Errorf("%s has not caught up", m.Name)
+				}
+			}
+			return nil
+		})
+		step, ended := c.follow(ctx, nameOf(r, r.View.Self), func(st ferryman.Step) bool { return wanted(st, r.View.Self) })
+		switch {
+		case ended:
+			return ferryman.Step{}, "", false
+		case step.ID != 0:
+			leader := nameOf(r, r.View.Self)
+			strike(t, leader)
+			return step, leader, true
+		}
+	}
+	t.Fatal("neither a step was caught nor did the rollout end")
+	return ferryman.Step{}, "", false
+}
+
+// follow looks at one node's own state as often as it can, until a step is
+// wanted, the rollout has ended, or the node leads no longer.
+func (c *company) follow(ctx context.Context, name string, wanted func(ferryman.Step) bool) (step ferryman.Step, ended bool) {
+	client, err := rpc.DialControl(c.stage.socket(name))
+	if err != nil {
+		return step, false
+	}
+	defer client.Close()
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
-	for {
+	for range ticker.C {
 		l, err := client.Local(ctx)
-		if err != nil {
-			t.Fatalf("the leader does not answer: %v", err)
+		if err != nil || l.Leader.Name != name {
+			return step, false
 		}
 		for _, st := range l.State.Ledger {
-			if st.Open() && wanted(st, r.View.Self) {
-				strike(t, leader)
-				return st, leader, true
+			if st.Open() && wanted(st) {
+				return st, false
 			}
 		}
 		if a := l.State.Accepted; a.Document.Generation == c.doc.Generation && !l.State.Rollout.Open() && !l.State.Stale() {
-			return ferryman.Step{}, "", false
+			return step, true
 		}
-		<-ticker.C
 	}
+	return step, false
 }
 
 // succeeded sees another lead, brings the dead agent back, and sees the step
