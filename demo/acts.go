@@ -252,17 +252,18 @@ func (p *play) kill(ctx context.Context, pick func(ferryman.Report) ferryman.Nod
 	if err := p.until(ctx, func(r ferryman.Report) error {
 		id := pick(r)
 		victim = r.State.Members[id]
-		if id != r.State.Primary.Node {
-			return nil
+		if r.State.Switchover != nil {
+			return errors.New("a switchover has not ended") // the others do not all follow the new primary yet
 		}
-		if r.State.Switchover == nil {
-			for other, m := range r.State.Members {
-				if other != id && m.Want == ferryman.WantActive {
-					if err := p.stage.request(ctx, ferryman.Request{Kind: ferryman.RequestSwitchover, Node: m.Name, By: "the demo"}); err != nil {
-						return err
-					}
-					break
+		if id != r.State.Primary.Node {
+			return settled(p.doc, p.doc.Database.Version)(r)
+		}
+		for other, m := range r.State.Members {
+			if other != id && m.Want == ferryman.WantActive {
+				if err := p.stage.request(ctx, ferryman.Request{Kind: ferryman.RequestSwitchover, Node: m.Name, By: "the demo"}); err != nil {
+					return err
 				}
+				break
 			}
 		}
 		return fmt.Errorf("%s is the primary", victim.Name)

@@ -37,6 +37,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := sweep(os.TempDir(), o.Out); err != nil {
+		fmt.Fprintln(o.Out, err) // no reason not to play
+	}
 	st, err := build(ctx, eng, self)
 	if err != nil {
 		return err
@@ -44,6 +47,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	v := newView(o)
 	defer func() {
 		if o.Keep {
+			err = errors.Join(err, st.disown())
 			st.handOver(o.Out)
 			return
 		}

@@ -26,6 +26,7 @@ const (
 	documentFile = "desired.json"
 	serverLog    = "api-server.log"
 	serverRecord = "api-server.pid"
+	dirPattern   = "ferryman-demo-*"
 	// insideEnv marks the demo's processes: one that is not what it is taken for
 	// must not begin another demo, and so on without end.
 	insideEnv = "FERRYMAN_DEMO"
@@ -40,6 +41,7 @@ type stage struct {
 	address  string // of the api-server
 	server   *exec.Cmd
 	done     chan error
+	owner    *os.File // locked while the demo plays
 }
 
 // build makes the demo's directory: a copy of the program, the cluster's CA,
@@ -48,13 +50,13 @@ func build(ctx context.Context, eng engine, program string) (*stage, error) {
 	if dir := os.Getenv(insideEnv); dir != "" {
 		return nil, fmt.Errorf("the program that the demo in %s started began a demo of its own; it must be the ferryman binary", dir)
 	}
-	dir, err := os.MkdirTemp("", "ferryman-demo-")
+	dir, err := os.MkdirTemp("", dirPattern)
 	if err != nil {
 		return nil, err
 	}
 	s := reopen(dir)
 	s.eng = eng
-	if err := s.fill(ctx, program); err != nil {
+	if err := errors.Join(s.own(), s.fill(ctx, program)); err != nil {
 		return nil, errors.Join(fmt.Errorf("set the stage in %s: %w", dir, err), os.RemoveAll(dir))
 	}
 	return s, nil
@@ -246,15 +248,39 @@ func (s *stage) strike() error {
 			_ = s.server.Process.Kill()
 			<-s.done
 		}
-	} else if pid, ok := s.recorded(); ok {
-		_ = syscall.Kill(pid, syscall.SIGTERM)
+	} else {
+		s.endRecorded()
 	}
 	// Hosts that were killed may have left a database behind: all are asked.
 	entries, _ := os.ReadDir(filepath.Join(s.dir, "hosts"))
 	for _, e := range entries {
 		errs = append(errs, s.quiet().Kill(context.Background(), e.Name()))
 	}
-	return errors.Join(append(errs, os.RemoveAll(s.dir))...)
+	errs = append(errs, os.RemoveAll(s.dir))
+	if s.owner != nil {
+		errs = append(errs, s.owner.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// endRecorded ends the api-server that another process started, and waits until
+// it is gone: while it runs, it may make hosts.
+func (s *stage) endRecorded() {
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	patient := time.After(5 * time.Second)
+	for sig := syscall.SIGTERM; ; {
+		pid, ok := s.recorded()
+		if !ok {
+			return
+		}
+		_ = syscall.Kill(pid, sig)
+		select {
+		case <-again.C:
+		case <-patient:
+			sig = syscall.SIGKILL
+		}
+	}
 }
 
 // recorded is the pid of the api-server, if it still is one of this demo.
