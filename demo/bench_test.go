@@ -16,7 +16,7 @@ import (
 	"ferryman"
 )
 
-// What the issue asks to be measured of a cluster of real processes. Nothing
+// What is measured of a cluster of real processes. Nothing
 // here is asserted but that the cluster does what it is told; scripts/bench runs
 // all of it, and docs/BENCHMARKS.md tells what came of it.
 

@@ -224,8 +224,8 @@ func voters(nodes []Node) (n int) {
 // the demoted node: a spare has its seat, and it stays one itself.
 func seatTaken(nodes []Node) bool { v := voters(nodes); return v >= 3 && v%2 == 1 }
 
-// heir is the voter that takes leadership: one that was carried already, if
-// there is one, that is not the primary, if there is another.
+// heir is the voter that takes leadership: caught up, not on its way out, and
+// not the primary's node, if there is another.
 func heir(nodes []Node, but ferryman.NodeID) (ferryman.NodeID, bool) {
 	best, rank := ferryman.NodeID(""), -1
 	for _, n := range nodes {

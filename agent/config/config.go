@@ -1,8 +1,8 @@
 // Package config reads the configuration of an agent, and of the reference
 // api-server: a YAML file, the drop-ins beside it, and FERRYMAN_… variables of
 // the environment, in this order. It is the only importer of viper, holds every
-// default, and refuses what cannot be meant: all mistakes at once, each with
-// its file, line, key, and the nearest key that there is.
+// default, and refuses what cannot be meant: all unknown keys and wrong types
+// at once, and then all impossible values, each with its file, line and key.
 package config
 
 import (

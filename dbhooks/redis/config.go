@@ -19,7 +19,7 @@ import (
 	"ferryman/dbhooks"
 )
 
-// nobody is where nothing listens: the discard port of TCP, on loopback. A replica of it takes no writes and finds no primary.
+// nobody is where nothing listens: port 1 of loopback. A replica of it takes no writes and finds no primary.
 const nobody = "127.0.0.1:1"
 
 const (
