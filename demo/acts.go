@@ -75,6 +75,9 @@ func (p *play) run(ctx context.Context) {
 		scene, cancel := context.WithTimeout(ctx, patience)
 		err := a.do(p, scene)
 		cancel()
+		if ctx.Err() != nil {
+			break // interrupted: nothing is said of the promise
+		}
 		_, _, gap := p.writer.seen(a.name)
 		r := result{act: a, took: time.Since(began), gap: gap, err: err}
 		p.mu.Lock()

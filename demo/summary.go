@@ -23,7 +23,7 @@ func (p *play) summary(w io.Writer) {
 		fmt.Fprintf(t, "%s\t%s\t%.1fs\t%s\n", r.act.title, verdict, r.took.Seconds(), r.gap.Round(time.Millisecond))
 	}
 	for _, a := range acts()[len(p.results):] {
-		fmt.Fprintf(t, "%s\tnot played\t\t\n", a.title)
+		fmt.Fprintf(t, "%s\tnot played to its end\t\t\n", a.title)
 	}
 	t.Flush()
 	acked, _, _ := p.writer.seen("")
@@ -36,9 +36,12 @@ func (p *play) summary(w io.Writer) {
 		fmt.Fprintf(w, "time a node in the upgrade: %s to %s\n", p.nodeTimes[0].Round(time.Millisecond), p.nodeTimes[len(p.nodeTimes)-1].Round(time.Millisecond))
 	}
 	fmt.Fprintf(w, "in all %.0fs\n", time.Since(p.began).Seconds())
-	if p.broken() {
+	switch {
+	case p.interrupted:
+		fmt.Fprintln(w, "It was interrupted.")
+	case p.broken():
 		fmt.Fprintln(w, "A promise was broken.")
-	} else {
+	default:
 		fmt.Fprintln(w, "Every promise was kept.")
 	}
 }
