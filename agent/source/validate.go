@@ -26,7 +26,6 @@ var (
 	// Names become parts of paths and of unit names: no slash, no leading dot or dash.
 	namePattern    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 	versionPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~:-]{0,99}$`)
-	packagePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{0,99}$`)
 	sha256Pattern  = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
@@ -55,10 +54,7 @@ func check(d ferryman.Document) []Problem {
 	c.refuse(d.ConfirmShrink > 0 && d.ConfirmShrink != d.Nodes, "confirmShrink",
 		"is %d, but nodes is %d: repeat the number of nodes, or leave confirmShrink out", d.ConfirmShrink, d.Nodes)
 	c.database(d)
-	c.version("agent.version", d.Agent.Version)
-	if v := d.Agent.Version; v != "" {
-		c.listed(d, "agent.version", ferryman.AgentEngine, v)
-	}
+	c.refuse(d.Agent.Version != "", "agent.version", "the agent's own upgrade is not part of this release; for a rolling restart of the agents, raise agent.restartGeneration")
 	for _, key := range slices.Sorted(maps.Keys(d.Releases)) {
 		c.release(key, d.Releases[key])
 	}
@@ -102,7 +98,11 @@ func (c *checker) database(d ferryman.Document) {
 		c.refuse(strings.ContainsFunc(db.Parameters[key], unicode.IsControl), path, "must not hold line breaks or other control characters")
 	}
 	f := db.Failover
-	c.oneOf("database.failover.mode", string(f.Mode), string(ferryman.FailoverManual), string(ferryman.FailoverAutomatic))
+	if f.Mode == ferryman.FailoverAutomatic {
+		c.refuse(true, "database.failover.mode", "automatic is not part of this release; use manual")
+	} else {
+		c.oneOf("database.failover.mode", string(f.Mode), string(ferryman.FailoverManual))
+	}
 	c.refuse(f.LeaseTTL != 0 && (f.LeaseTTL < MinLeaseTTL || f.LeaseTTL > MaxLeaseTTL), "database.failover.leaseTTL",
 		"is %s; expected %s to %s", f.LeaseTTL, MinLeaseTTL, MaxLeaseTTL)
 	c.refuse(f.MaxLagBytes < 0, "database.failover.maxLagBytes", "must not be negative")
@@ -118,17 +118,13 @@ func (c *checker) release(key string, r ferryman.Release) {
 	engine, version, ok := strings.Cut(key, "/")
 	c.refuse(!ok || !namePattern.MatchString(engine) || !versionPattern.MatchString(version), path,
 		"%q is not an engine and a version such as valkey/8.1.0", short(key))
-	c.refuse(r.Archive == nil && r.Package == nil, path, "says nothing: give it an archive or a package")
-	c.refuse(r.Archive != nil && r.Package != nil, path, "has both an archive and a package: keep one")
+	c.refuse(r.Archive == nil && r.Package == nil, path, "says nothing: give it an archive")
+	c.refuse(r.Package != nil, path+".package", "packages of the host are not part of this release; give it an archive")
 	if a := r.Archive; a != nil {
 		at := path + ".archive"
 		c.archiveURL(at+".url", a.URL)
 		c.refuse(!sha256Pattern.MatchString(a.SHA256), at+".sha256", "is not a SHA-256 digest: 64 digits 0-9 and a-f, as sha256sum prints it")
 		c.refuse(a.Size <= 0 || a.Size > MaxArchive, at+".size", "is %d; expected 1 to %d bytes", a.Size, int64(MaxArchive))
-	}
-	if p := r.Package; p != nil {
-		c.refuse(!packagePattern.MatchString(p.Name), path+".package.name", "%q is not the name of a package", short(p.Name))
-		c.refuse(!versionPattern.MatchString(p.Version), path+".package.version", "%q is not the version of a package", short(p.Version))
 	}
 }
 
