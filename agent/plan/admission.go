@@ -67,7 +67,7 @@ func (a *admission) hear(rule ferryman.Rule, p proposal) {
 			}
 			continue
 		}
-		if st.Op.Disrupts() && !a.down[st.Node] && !a.x.leaving(st.Node) {
+		if st.Op.Disrupts() && !a.down[st.Node] {
 			if max := a.x.policy.MaxUnavailable; len(a.down) >= max {
 				a.wait(rule, "budget", st.Node, "%s on %s waits: maxUnavailable is %d and as many nodes are down because of us", st.Op, a.x.name(st.Node), max)
 				continue

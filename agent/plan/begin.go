@@ -11,6 +11,12 @@ func (x *situation) begin(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 		p.wait(g.Code, "", "%s", g.Reason)
 		return
 	}
+	for _, n := range x.nodes {
+		if part == ferryman.PartDatabase && x.tornDown(n, p) {
+			p.wait("leave", n.ID(), "the next node waits until %s has left", n.Name())
+			return
+		}
+	}
 	if x.s.Switchover != nil {
 		p.wait("switchover", "", "the next node waits for the end of the switchover")
 		return

@@ -24,8 +24,8 @@ func (x *situation) grow(p *proposal, want int, live, dead, replaceable []upgrad
 		}
 		return
 	}
+	p.wait("hosts", "", "%d more nodes are wanted", missing)
 	x.ask(p, want, nil, lost)
-	p.wait("hosts", "", "%d more nodes are wanted; hosts were asked for", missing)
 }
 
 // shrink takes one node out. A server that chooses itself which host it stops
@@ -119,7 +119,8 @@ func (x *situation) asking() bool {
 
 // ask makes one host request and repeats it only after the api-server's hosts
 // have stood still for provisionTimeout: a server that creates the difference
-// anew at every call would otherwise make too many. While agents are restarted
+// anew at every call would otherwise make too many, also when only its answer
+// was lost. While agents are restarted
 // on purpose nothing is asked for, as such a server counts what runs.
 func (x *situation) ask(p *proposal, total int, remove, lost []string) {
 	if x.asking() {
@@ -135,7 +136,7 @@ func (x *situation) ask(p *proposal, total int, remove, lost []string) {
 			return
 		}
 	}
-	if r := x.s.HostRequest; r != nil && r.Answered && r.Total == total && (x.v.Hosts.Minimal || slices.Equal(r.Remove, remove) && slices.Equal(r.Lost, lost)) {
+	if r := x.s.HostRequest; r != nil && r.Total == total && (x.v.Hosts.Minimal || r.Answered && slices.Equal(r.Remove, remove) && slices.Equal(r.Lost, lost)) {
 		still := x.now.Sub(r.At)
 		if x.v.Hosts.Known {
 			still = min(still, x.now.Sub(x.v.Hosts.Stable))

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"ferryman"
@@ -30,12 +31,6 @@ func members(x *situation) (p proposal) {
 	x.votes(&p)
 	if x.s.Accepted != nil {
 		x.size(&p)
-	}
-	for _, h := range []*ferryman.Hold{x.s.Paused, x.s.Frozen} {
-		if h != nil && !h.Until.IsZero() && !x.now.Before(h.Until) {
-			p.move(ferryman.Transition{Kind: ferryman.MoveEndHold})
-			break
-		}
 	}
 	return p
 }
@@ -86,6 +81,10 @@ func (x *situation) leave(p *proposal, n upgrade.Node) {
 		return
 	}
 	if !gone {
+		if why := x.mustStay(p, n); why != "" {
+			p.wait("leave", n.ID(), "%s leaves later: %s", n.Name(), why)
+			return
+		}
 		for _, svc := range n.View.Status.Services {
 			if svc.Traits.Can(ferryman.OpDrain) && svc.Unit.Active && !svc.Instance.Drained {
 				x.again(p, ferryman.Step{Op: ferryman.OpDrain, Node: n.ID(), Service: svc.Slot}, 0)
@@ -127,6 +126,45 @@ func (x *situation) leave(p *proposal, n upgrade.Node) {
 		}
 	}
 	p.move(ferryman.Transition{Kind: ferryman.MoveForget, Node: n.ID()})
+}
+
+// mustStay says why a node that leaves may not be taken down yet: one node goes
+// at a time, and none while another is down. One that was taken down already
+// goes on.
+func (x *situation) mustStay(p *proposal, n upgrade.Node) string {
+	if x.tornDown(n, p) {
+		return ""
+	}
+	for _, o := range x.nodes {
+		pg, carried := x.passages()[o.ID()]
+		switch {
+		case o.ID() == n.ID() || o.Member.Witness:
+		case carried && pg.Part == ferryman.PartDatabase:
+			return o.Name() + " is being carried"
+		case o.Member.Want == ferryman.WantLeaving && x.tornDown(o, p):
+			return o.Name() + " goes first"
+		case o.Member.Want != ferryman.WantLeaving && o.Down != "" && n.Down == "":
+			return o.Name() + ": " + o.Down
+		}
+	}
+	return ""
+}
+
+// tornDown tells that a node which leaves and still answers is being taken
+// down, or was: its database is stopped, or is about to be.
+func (x *situation) tornDown(n upgrade.Node, p *proposal) bool {
+	if n.Member.Want != ferryman.WantLeaving || n.Member.Lost || n.Suffrage == "" || !n.View.Reachable {
+		return false
+	}
+	for _, svc := range n.View.Status.Services {
+		if !svc.Unit.Active || svc.Instance.Drained {
+			return true
+		}
+	}
+	begins := func(st ferryman.Step) bool {
+		return st.Node == n.ID() && (st.Op == ferryman.OpDrain || st.Op == ferryman.OpStop)
+	}
+	return slices.ContainsFunc(p.steps, begins) || slices.ContainsFunc(x.s.Ledger, func(st ferryman.Step) bool { return st.Open() && begins(st) })
 }
 
 // agentsCarried tells that an agent is down on purpose, or about to be.

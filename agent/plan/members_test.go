@@ -27,6 +27,11 @@ func TestMembers(t *testing.T) {
 		x.s.Paused = &ferryman.Hold{By: "a person", Until: t0.Add(until)}
 		return x
 	}
+	chilled := func(until time.Duration) *sit {
+		x := calm(3)
+		x.s.Frozen = &ferryman.Hold{By: "a person", Until: t0.Add(until)}
+		return x
+	}
 	noDocument := calm(3)
 	noDocument.s.Accepted, noDocument.s.Refused = nil, &ferryman.Refusal{Reason: "unknown key"}
 
@@ -46,6 +51,10 @@ func TestMembers(t *testing.T) {
 			{"a node in maintenance is not dead", calm(3).member("n2", maintenance(time.Second)).silent("n2", time.Hour), "", "maintenance"},
 			{"a pause lasts", held(time.Second), "", ""},
 			{"a pause runs out", held(0), "end-hold", ""},
+			{"a freeze runs out", chilled(0), "end-hold", "frozen"},
+			{"a freeze lasts", chilled(time.Second), "", "frozen"},
+			{"of two that leave one goes first", calm(3).member("n2", leaving).member("n3", leaving).document(nodes(1)), "stop n2", "leave"},
+			{"none leaves while another is down", calm(3).member("n2", leaving).document(nodes(2)).stopped("n3"), "start n3", "leave"},
 			{"without a document it says why", noDocument, "", "no-document"},
 		})
 	})
@@ -172,6 +181,8 @@ func TestHosts(t *testing.T) {
 			{"another total is another request", asked(grow(), time.Second, func(r *ferryman.HostRequest) { r.Total = 4 }), "request-hosts 5 remove [] lost []", "hosts"},
 			{"one that was not taken is repeated",
 				asked(grow(), time.Hour, func(r *ferryman.HostRequest) { r.Answered = false }).failed(ferryman.OpRequestHosts, "n1", ago(2*time.Second)), "request-hosts 5 remove [] lost []", ""},
+			{"but not by a server that counts anew, which may have taken it",
+				minimal(asked(grow(), time.Minute, func(r *ferryman.HostRequest) { r.Answered = false })).failed(ferryman.OpRequestHosts, "n1", ago(time.Minute)), "", "hosts"},
 			{"none while an agent is restarted", agents(grow()), "exit n2", "hosts"},
 			{"none while a node is in maintenance", grow().member("n3", maintenance(time.Minute)), "", "hosts"},
 			{"without an api-server a person is asked", noServer(grow()), "", "hosts"},

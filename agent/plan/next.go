@@ -21,6 +21,7 @@ func Next(s ferryman.State, v ferryman.View, now time.Time) ferryman.Decision {
 	}
 	var a admission
 	a.begin(x)
+	a.hear(ferryman.RuleResume, endHolds(x))
 	if s.Frozen != nil {
 		if s.Switchover != nil { // it is one unit, and may need its databases started
 			a.hear(ferryman.RulePrimary, primary(x))
@@ -43,4 +44,15 @@ func reasonOf(h *ferryman.Hold) string {
 		return ""
 	}
 	return " (" + h.Reason + ")"
+}
+
+// endHolds ends a pause or a freeze whose time is over.
+func endHolds(x *situation) (p proposal) {
+	for _, h := range []*ferryman.Hold{x.s.Paused, x.s.Frozen} {
+		if h != nil && !h.Until.IsZero() && !x.now.Before(h.Until) {
+			p.move(ferryman.Transition{Kind: ferryman.MoveEndHold})
+			break
+		}
+	}
+	return p
 }

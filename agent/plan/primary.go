@@ -84,7 +84,7 @@ func revive(x *situation, p *proposal) {
 	case !svc.Instance.Running || svc.Instance.Writable:
 	case !svc.Instance.Initialised:
 		p.wait("primary-empty", n.ID(), "the primary %s has no database any more; restore its data directory from a backup or from what was set aside", n.Name())
-	case svc.Instance.Fenced:
+	case svc.Instance.Fenced && svc.Instance.Epoch >= x.s.Primary.Epoch: // an older fence ends with the promotion
 		x.again(p, ferryman.Step{Op: ferryman.OpUnfence, Node: n.ID(), Service: svc.Slot, Args: ferryman.Args{Epoch: x.s.Primary.Epoch}}, 0)
 	default:
 		x.again(p, ferryman.Step{Op: ferryman.OpPromote, Node: n.ID(), Service: svc.Slot, Args: ferryman.Args{Epoch: x.s.Primary.Epoch}}, 0)

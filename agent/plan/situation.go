@@ -100,10 +100,6 @@ func (x *situation) name(id ferryman.NodeID) string {
 	return string(id)
 }
 
-func (x *situation) leaving(id ferryman.NodeID) bool {
-	return x.s.Members[id].Want == ferryman.WantLeaving
-}
-
 func (x *situation) passages() map[ferryman.NodeID]ferryman.Passage {
 	if !x.s.Rollout.Open() {
 		return nil

@@ -340,6 +340,9 @@ func (w *world) quorum() bool {
 func (w *world) provision(a ferryman.Args) {
 	w.struck["host requests"]++
 	running := len(w.hosts)
+	if w.minimal {
+		running = 0 // it counts what runs, not what it has promised
+	}
 	var alive []*wnode
 	for _, n := range w.nodes {
 		if n.alive && !n.gone {

@@ -81,8 +81,11 @@ func (a *applier) allowed(m ferryman.Member, st ferryman.Step) error {
 			return refuse("the primary is fenced only in a switchover")
 		}
 	case ferryman.OpUnfence:
-		if st.Node != primary.Node || sw == nil || sw.Back == "" {
-			return refuse("only a switchover that goes back takes a fence away")
+		if st.Node != primary.Node {
+			return refuse("only the primary's fence is taken away, and that is %s", a.name(primary.Node))
+		}
+		if sw != nil && sw.Back == "" {
+			return refuse("a switchover is under way")
 		}
 	case ferryman.OpClone, ferryman.OpRewind:
 		if st.Node == primary.Node {
@@ -116,9 +119,6 @@ func (a *applier) mayDisrupt(m ferryman.Member, st ferryman.Step) error {
 	}
 	if st.Node == a.s.Primary.Node {
 		return refuse("it is the primary")
-	}
-	if m.Want == ferryman.WantLeaving {
-		return nil
 	}
 	if disrupted := a.disrupted(st.Node); disrupted >= a.s.Policy().MaxUnavailable {
 		return refuse("%d nodes are down because of us already, as many as maxUnavailable allows", disrupted)
