@@ -515,7 +515,9 @@ func TestFatalEntryStopsTheNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGroup(t, 1, 1)
 		m, l := g.leader()
-		at := g.propose(l, "known")
+		g.propose(l, "known")
+		synctest.Wait() // the entry that spreads the commit is applied as well
+		at := m.node.Status().Applied
 		if _, _, err := l.Propose(t.Context(), []byte("unknown")); err == nil {
 			t.Error("an unknown command was proposed without an error")
 		}
