@@ -76,7 +76,14 @@ func openHost(ctx context.Context, cfg config.Config, log *slog.Logger) (h *host
 }
 
 func newEngine(ctx context.Context, db config.Database) (dbhooks.Engine, error) {
-	c := dbhooks.Config{Address: db.Address, Dir: db.DataDir, Extra: map[string]string{"sync_replicas": fmt.Sprint(db.SyncReplicas)}}
+	c := dbhooks.Config{Address: db.Address, Listen: db.Listen, Dir: db.DataDir, Program: db.Program, Username: db.Username,
+		Extra: map[string]string{"sync_replicas": fmt.Sprint(db.SyncReplicas)}}
+	if db.PasswordFile != "" {
+		var err error
+		if c.Password, err = readPassword(db.PasswordFile); err != nil {
+			return nil, err
+		}
+	}
 	switch db.Engine {
 	case config.EngineDemodb:
 		return demodb.New(c), nil

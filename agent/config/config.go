@@ -63,6 +63,9 @@ type Source struct {
 	File string `yaml:"file"`
 	// TokenFile holds the bearer token for URL.
 	TokenFile string `yaml:"token_file"`
+	// CAFile holds the authorities that URL's certificate must lead to; empty
+	// means those that the host trusts.
+	CAFile string `yaml:"ca_file"`
 	// PollInterval is how often it is asked where long polling is not offered.
 	PollInterval ferryman.Duration `yaml:"poll_interval"`
 }
@@ -96,10 +99,19 @@ type Database struct {
 	Slot string `yaml:"slot"`
 	// Address is where clients and other instances reach it, host:port.
 	Address string `yaml:"address"`
+	// Listen is the address that it binds; empty means Address.
+	Listen  string `yaml:"listen"`
 	DataDir string `yaml:"data_dir"`
 	// Home is where its versions are installed, one directory each.
-	Home       string `yaml:"home"`
-	Supervisor string `yaml:"supervisor"`
+	Home string `yaml:"home"`
+	// Program runs where no release is managed: a path, or a name in PATH;
+	// empty means the engine's own default.
+	Program string `yaml:"program"`
+	// Username is who the agent and replicas log in as; empty means the default user.
+	Username string `yaml:"username"`
+	// PasswordFile holds the password; empty means that the database asks for none.
+	PasswordFile string `yaml:"password_file"`
+	Supervisor   string `yaml:"supervisor"`
 	// Unit is the systemd unit, with supervisor systemd.
 	Unit string `yaml:"unit"`
 	// Exec is the user's program, with engine exec.

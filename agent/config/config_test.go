@@ -102,6 +102,12 @@ func TestLoadRefuses(t *testing.T) {
 		"bad variable":      {text: valid, env: []string{"FERRYMAN_MAINTENANCE=soon"}, want: []string{`environment FERRYMAN_MAINTENANCE: maintenance: "soon" is not a duration`}},
 		"every address":     {text: valid + "join: ['0.0.0.0:1']\n", want: []string{"agent.yaml:5: join[0]:", "every address of this host"}},
 		"unit with process": {text: strings.Replace(valid, "demodb,", "demodb, unit: x,", 1), want: []string{"database.unit: is for supervisor systemd only"}},
+		"ca of plain http":  {text: strings.Replace(valid, "url:", "ca_file: /ca, url:", 1), want: []string{"agent.yaml:3: source.ca_file: is for a source.url that begins with https://"}},
+		"token of a file":   {text: strings.Replace(valid, "url:", "token_file: /t, file:", 1), want: []string{"agent.yaml:3: source.token_file: is for source.url only"}},
+		"bind without host": {text: strings.Replace(valid, "demodb,", "demodb, listen: ':1',", 1), want: []string{`agent.yaml:4: database.listen: ":1": must name an address`}},
+		"user alone":        {text: strings.Replace(valid, "demodb,", "redis, username: a,", 1), want: []string{"agent.yaml:4: database.username: is set without database.password_file"}},
+		"space in user":     {text: strings.Replace(valid, "demodb,", "redis, username: a b, password_file: /p,", 1), want: []string{`database.username: "a b": only printable`}},
+		"demodb's password": {text: strings.Replace(valid, "demodb,", "demodb, password_file: /p,", 1), want: []string{"database.password_file: is for engines redis and exec only"}},
 		"exec without path": {text: strings.Replace(valid, "demodb", "exec", 1), want: []string{"database.exec: must be set with engine exec"}},
 	} {
 		t.Run(name, func(t *testing.T) {

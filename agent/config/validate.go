@@ -118,8 +118,12 @@ func (c *checker) source(s Source) {
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			c.bad("source.url", "%q: must be an http or https URL", redactURL(s.URL))
 		}
-	case s.TokenFile != "":
+	}
+	if s.URL == "" && s.TokenFile != "" {
 		c.bad("source.token_file", "is for source.url only; source.file needs no token")
+	}
+	if s.CAFile != "" && !strings.HasPrefix(s.URL, "https://") {
+		c.bad("source.ca_file", "is for a source.url that begins with https:// only")
 	}
 	if s.PollInterval < ferryman.Duration(100*time.Millisecond) {
 		c.bad("source.poll_interval", "%s: must be 100ms or more", s.PollInterval)
@@ -140,6 +144,8 @@ func (c *checker) database(d Database, witness bool) {
 	c.oneOf("database.engine", d.Engine, EngineDemodb, EngineRedis, EngineExec)
 	c.name("database.slot", d.Slot)
 	c.address("database.address", d.Address, false)
+	c.databaseListen(d.Listen)
+	c.login(d)
 	c.oneOf("database.supervisor", d.Supervisor, SupervisorProcess, SupervisorSystemd)
 	if d.Supervisor == SupervisorSystemd {
 		c.required("database.unit", d.Unit, " with supervisor systemd")
@@ -153,6 +159,32 @@ func (c *checker) database(d Database, witness bool) {
 	}
 	if d.SyncReplicas < 0 || d.SyncReplicas > 1 {
 		c.bad("database.sync_replicas", "%d: must be 0 or 1", d.SyncReplicas)
+	}
+}
+
+// databaseListen wants host:port. An empty host means every address to some
+// databases, and none to others.
+func (c *checker) databaseListen(v string) {
+	if v == "" {
+		return
+	}
+	c.address("database.listen", v, true)
+	host, port, err := net.SplitHostPort(v)
+	if err == nil && (host == "" || port == "0") {
+		c.bad("database.listen", "%q: must name an address of this host and a port, such as 0.0.0.0:6379", v)
+	}
+}
+
+// login judges how the agent logs in to the database.
+func (c *checker) login(d Database) {
+	switch {
+	case d.PasswordFile == "" && d.Username != "":
+		c.bad("database.username", "is set without database.password_file")
+	case d.PasswordFile != "" && d.Engine == EngineDemodb:
+		c.bad("database.password_file", "is for engines redis and exec only; demodb asks for no password")
+	}
+	if strings.ContainsFunc(d.Username, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		c.bad("database.username", "%q: only printable ASCII without spaces", d.Username)
 	}
 }
 
