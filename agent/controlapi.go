@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"ferryman"
@@ -20,7 +21,7 @@ func controlAPI(cfg config.Source) (source.Source, reconcile.Hosts, error) {
 	case cfg.File != "":
 		return source.NewFile(cfg.File, filePoll), nil, nil
 	case cfg.URL != "":
-		client, err := source.NewClient(remote(cfg))
+		client, err := source.NewClient(Remote(cfg))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -29,8 +30,9 @@ func controlAPI(cfg config.Source) (source.Source, reconcile.Hosts, error) {
 	return nil, nil, nil
 }
 
-func remote(cfg config.Source) source.Remote {
-	return source.Remote{URL: cfg.URL, TokenFile: cfg.TokenFile, Interval: cfg.PollInterval.Std()}
+// Remote is how the api-server is reached, as configured.
+func Remote(cfg config.Source) source.Remote {
+	return source.Remote{URL: cfg.URL, TokenFile: cfg.TokenFile, CAFile: cfg.CAFile, Interval: cfg.PollInterval.Std()}
 }
 
 // apiServer is the client in the words of reconcile.
@@ -52,6 +54,14 @@ func (a apiServer) Ask(ctx context.Context, ask reconcile.Ask) error {
 		Term: ask.Term, Generation: ask.Generation})
 }
 
+// Report is ferryman.ErrUnsupported to a minimal server, which is not sent
+// another one.
 func (a apiServer) Report(ctx context.Context, r ferryman.Report) error {
-	return a.Client.Report(ctx, r)
+	if err := a.Client.Report(ctx, r); err != nil {
+		return err
+	}
+	if a.Minimal() {
+		return fmt.Errorf("report to the api-server: it takes none: %w", ferryman.ErrUnsupported)
+	}
+	return nil
 }

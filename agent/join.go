@@ -204,7 +204,7 @@ func (n *node) enrol(ctx context.Context) error {
 	}
 	hosts := n.deps.Hosts
 	if hosts == nil && n.cfg.Source.URL != "" {
-		client, err := source.NewClient(remote(n.cfg.Source))
+		client, err := source.NewClient(Remote(n.cfg.Source))
 		if err != nil {
 			return err
 		}

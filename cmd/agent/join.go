@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"ferryman"
+	"ferryman/agent"
 	"ferryman/agent/config"
 	"ferryman/agent/identity"
 	"ferryman/agent/rpc"
@@ -126,7 +127,7 @@ func membersToAsk(ctx context.Context, cfg config.Config) ([]string, error) {
 	addresses := append([]string{}, cfg.Join...)
 	var failed error
 	if cfg.Source.URL != "" {
-		client, err := source.NewClient(source.Remote{URL: cfg.Source.URL, TokenFile: cfg.Source.TokenFile})
+		client, err := source.NewClient(agent.Remote(cfg.Source))
 		if err != nil {
 			return nil, err
 		}
