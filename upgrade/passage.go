@@ -90,6 +90,10 @@ func service(n Node, s ferryman.ServiceStatus, f Facts) Next {
 	}
 	if verified := f.Ended(s.Slot, ferryman.OpVerify); !ended(verified) || after(f.Ended(s.Slot, ferryman.OpStart), verified) {
 		if !n.Primary && s.Instance.Streaming {
+			if s.Instance.History != f.PrimaryService.Instance.History {
+				// One of the two reports is older than a promotion.
+				return Next{Wait: n.Name() + " streams, and is not seen in the primary's history yet"}
+			}
 			args.History, args.Position = f.PrimaryService.Instance.History, f.PrimaryService.Instance.Position
 		}
 		return do(ferryman.OpVerify)
@@ -162,6 +166,9 @@ func Agent(n Node, p ferryman.Passage, f Facts, nodes []Node, always bool) Next 
 			return Next{Op: ferryman.OpVote}
 		}
 		return Next{Done: true}
+	}
+	if p.BootID != "" && n.View.Status.BootID == p.BootID && ended(f.Ended("", ferryman.OpExit)) {
+		return Next{Wait: n.Name() + " ends its agent, which has not come back yet"}
 	}
 	if n.Leader {
 		to, ok := heir(nodes, n.ID())

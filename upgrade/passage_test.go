@@ -197,3 +197,30 @@ func TestAgentPassage(t *testing.T) {
 		})
 	}
 }
+
+// An agent whose exit was done still answers for a moment, as what it was. It is
+// not asked again before another process of it has answered.
+func TestAnAgentThatEndsIsNotAskedToEndAgain(t *testing.T) {
+	t.Parallel()
+	done := &ferryman.Step{ID: 1, Op: ferryman.OpExit, Outcome: &ferryman.Outcome{Status: ferryman.StatusDone}}
+	for _, tt := range []struct {
+		name string
+		exit *ferryman.Step
+		boot string
+		want string
+	}{
+		{"it was not asked yet", nil, "b1", "exit"},
+		{"its exit was done", done, "b1", "wait: n1 ends its agent, which has not come back yet"},
+		{"it came back as what it was", done, "b2", "exit"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			n := replica("n1")
+			n.View.Status.BootID = tt.boot
+			f := upgrade.Facts{Goal: ferryman.Known{Target: ferryman.Target{RestartGeneration: 1}}, Ended: func(string, ferryman.Op) *ferryman.Step { return tt.exit }}
+			if got := say(upgrade.Agent(n, ferryman.Passage{BootID: "b1", Voter: true}, f, []upgrade.Node{n, replica("n2"), replica("n3")}, false)); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+}

@@ -62,8 +62,11 @@ func (r *Runner) switchAgent(ctx context.Context, s ferryman.Step) (effect, erro
 }
 
 // exit ends the agent, so that it comes up again under another generation. The record comes first: an agent that ended before its record would end
-// again, and again, whenever the step is asked for.
+// again, and again, whenever the step is asked for. One that came up under that generation already has nothing to do: it was asked while it was away.
 func (r *Runner) exit(s ferryman.Step) (effect, error) {
+	if g := s.Args.RestartGeneration; s.Args.Version == "" && g > 0 && r.generation >= g {
+		return effect{}, nil
+	}
 	return effect{
 		note: func(b *book) { b.Agent = s.Args.RestartGeneration },
 		then: func() {

@@ -445,6 +445,11 @@ func TestExitAndDepart(t *testing.T) {
 		if len(h.exits) != 1 {
 			t.Errorf("a repeated exit: got %q, want no second one", h.exits)
 		}
+		b.must(t, node(13, ferryman.OpExit, ferryman.Args{RestartGeneration: 2}))
+		synctest.Wait()
+		if len(h.exits) != 1 {
+			t.Errorf("another exit to the generation that it came up under: got %q, want none", h.exits)
+		}
 		b.must(t, node(11, ferryman.OpDepart, ferryman.Args{}))
 		synctest.Wait()
 		if st, _ := h.units.Status(t.Context(), "db"); st.Active || b.Departed() == "" || len(h.exits) != 2 {
