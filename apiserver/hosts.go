@@ -91,8 +91,12 @@ func (h *hosts) request(ctx context.Context, r source.HostRequest) error {
 		return fmt.Errorf("%w: the api-server is stopping", ferryman.ErrUnavailable)
 	}
 	if r.Term != 0 && r.Term < h.memory.Term {
-		return fmt.Errorf("%w: term %d is over, the leader of term %d has asked since; for a new cluster, stop the api-server and delete its state file",
-			ferryman.ErrConflict, r.Term, h.memory.Term)
+		forget := "restart the api-server"
+		if h.path != "" {
+			forget = "stop the api-server, delete " + h.path + ", and start it again"
+		}
+		return fmt.Errorf("%w: term %d is over, the leader of term %d has asked since; for a new cluster, %s",
+			ferryman.ErrConflict, r.Term, h.memory.Term, forget)
 	}
 	running, err := h.provisioner.List(ctx)
 	if err != nil {

@@ -501,8 +501,8 @@ func TestTermAndNamesSurviveARestart(t *testing.T) {
 	}
 	f.die("n2")
 	r = start(t, apiserver.Config{Provisioner: f, State: state})
-	if err := r.RequestHosts(t.Context(), source.HostRequest{NumDesiredHosts: 3, Term: 6}); !errors.Is(err, ferryman.ErrConflict) {
-		t.Errorf("an older term: got %v, want ErrConflict", err)
+	if err := r.RequestHosts(t.Context(), source.HostRequest{NumDesiredHosts: 3, Term: 6}); !errors.Is(err, ferryman.ErrConflict) || !strings.Contains(err.Error(), state) {
+		t.Errorf("an older term: got %v, want ErrConflict that names %s", err, state)
 	}
 	if err := r.RequestHosts(t.Context(), source.HostRequest{NumDesiredHosts: 2, Term: 7}); err != nil {
 		t.Fatal(err)

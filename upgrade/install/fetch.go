@@ -63,7 +63,7 @@ func (s *Store) fetch(ctx context.Context, a ferryman.Archive) (*os.File, error)
 	case a.Size <= 0:
 		return nil, refuse("its size in the document is %d", a.Size)
 	case u.User != nil:
-		return nil, errors.New("the URL holds a password, which would end up in logs: configure a token for its origin")
+		return nil, errors.New("the URL holds a user name or password, which would end up in logs: serve the artefact without authentication, or give a URL that needs none")
 	case u.Scheme != "file" && u.Scheme != "http" && u.Scheme != "https", u.Scheme != "file" && u.Host == "":
 		return nil, errors.New("the URL is none of http://host/…, https://host/… and file:///…")
 	}
