@@ -51,6 +51,10 @@ func (x *situation) begin(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 		if _, already := open[n.ID()]; already {
 			continue
 		}
+		if part == ferryman.PartDatabase && fresh(n) {
+			p.wait("installing", n.ID(), "%s is new and does not run its database yet", n.Name())
+			continue
+		}
 		if n.Member.Want != ferryman.WantActive || !n.View.Reachable {
 			p.wait("unreachable", n.ID(), "%s is to be carried and cannot be: %s", n.Name(), n.Down)
 			continue
@@ -130,4 +134,15 @@ func (x *situation) collapse(part ferryman.Part, pp ferryman.PartProgress, left 
 		}
 	}
 	return upgrade.Node{}, false
+}
+
+// fresh tells that nothing was ever installed on a node: the rule of repair
+// does that, on all newcomers at a time.
+func fresh(n upgrade.Node) bool {
+	for _, s := range n.View.Status.Services {
+		if s.Unit.Active || !s.Selected.Equal(ferryman.Target{}) {
+			return false
+		}
+	}
+	return n.View.Known
 }
