@@ -34,7 +34,7 @@ const clusterID = "orders-0123"
 // lab is hosts in one process and in virtual time. It lives in a bubble of
 // testing/synctest.
 type lab struct {
-	t     *testing.T
+	t     testing.TB
 	links *cluster.Network
 	net   *memory
 	db    *fakedb.Cluster
@@ -64,7 +64,7 @@ type running struct {
 	err    error
 }
 
-func newLab(t *testing.T, seed uint64, names ...string) *lab {
+func newLab(t testing.TB, seed uint64, names ...string) *lab {
 	t.Helper()
 	ca, err := identity.CreateCA(clusterID)
 	if err != nil {
@@ -249,7 +249,8 @@ func describe(r ferryman.Report, leads bool) string {
 }
 
 // settled tells that n nodes are members with a healthy database, of which one
-// is the primary, an odd number of them with a vote, and that nothing is open.
+// is the primary, an odd number of them with a vote, no more than max_voters, and
+// that nothing is open.
 func settled(n int) func(ferryman.Report) bool {
 	return func(r ferryman.Report) bool {
 		if len(r.State.Members) != n || r.State.Primary.Epoch == 0 || len(r.View.Raft) != n {
@@ -275,7 +276,7 @@ func settled(n int) func(ferryman.Report) bool {
 				return false
 			}
 		}
-		return !r.State.Rollout.Open() && votes == n-(n+1)%2
+		return !r.State.Rollout.Open() && votes == min(n-(n+1)%2, ferryman.DefaultMaxVoters)
 	}
 }
 

@@ -20,7 +20,7 @@ const maxEntriesPerMessage = 16
 // committed, and before it tries again to reach one that it lost. Raft's default
 // of 50 ms was the greater part of what an idle leader did. It can be rare,
 // because spread tells of each commit at once.
-const commitTimeout = 250 * time.Millisecond
+const commitTimeout = 500 * time.Millisecond
 
 // enqueueTimeout is how long raft's main loop may take to accept a request.
 const enqueueTimeout = 5 * time.Second
