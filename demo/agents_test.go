@@ -29,6 +29,7 @@ func TestAgentsComeAndGo(t *testing.T) {
 		do   func(*testing.T)
 	}{
 		{"an agent that was killed adopts its database", c.adopts},
+		{"each agent is restarted once", c.restartsAgents},
 		{"two agents on one data directory", c.secondAgent},
 		{"a name that is taken", c.takenName},
 		{"a node of another cluster", c.stranger},
@@ -62,6 +63,29 @@ func (c *company) adopts(t *testing.T) {
 		}
 	}
 	c.write(t)
+}
+
+// restartsAgents has a rollout restart every agent: once each, and no database.
+func (c *company) restartsAgents(t *testing.T) {
+	before := c.settle(t)
+	begun := func(name string) int {
+		return strings.Count(readFile(t, filepath.Join(c.host(name), "agent.log")), `msg="the agent runs"`)
+	}
+	runs := map[string]int{}
+	for _, name := range names(before) {
+		runs[name] = begun(name)
+	}
+	c.doc.Agent.RestartGeneration++
+	c.change(t)
+	after := c.settle(t)
+	for _, name := range names(after) {
+		if got := begun(name) - runs[name]; got != 1 {
+			t.Errorf("the agent of %s was restarted %d times, want once\n%s", name, got, history(after))
+		}
+		if got, want := startID(t, after, name), startID(t, before, name); got != want {
+			t.Errorf("the database of %s runs as %s, before its agent was restarted it was %s", name, got, want)
+		}
+	}
 }
 
 func (c *company) secondAgent(t *testing.T) {

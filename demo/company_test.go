@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -67,7 +68,7 @@ func newCompany(t *testing.T, configuration string) *company {
 		c.writer.stop()
 		c.sane(t)
 		if dir := os.Getenv("FERRYMAN_TEST_KEEP"); dir != "" {
-			_ = os.CopyFS(filepath.Join(dir, t.Name()), os.DirFS(st.dir))
+			_ = exec.Command("cp", "-a", st.dir, filepath.Join(dir, t.Name())).Run()
 		}
 		if err := st.strike(); err != nil {
 			t.Error(err)
