@@ -24,7 +24,8 @@ type Document struct {
 	Agent         AgentSpec          `json:"agent,omitzero"`
 	Releases      map[string]Release `json:"releases,omitempty"`
 	Rollout       Policy             `json:"rollout,omitzero"`
-	// Paused stops new steps of rollouts; repairs of what is broken go on.
+	// Paused lets no further node be carried. The one under way is carried to its
+	// end, and repairs of what is broken go on.
 	Paused bool `json:"paused,omitempty"`
 }
 

@@ -55,7 +55,7 @@ func (a *applier) generation(n *ferryman.Accepted, old *ferryman.Accepted) error
 		}
 	case g == 0:
 		return refuse("it has no generation, but generation %d was accepted before; add generation: %d", old.Document.Generation, old.Document.Generation+1)
-	case old == nil || old.Implicit:
+	case old == nil || old.Implicit: // the user's own numbers begin where the user wants
 	case g < old.Document.Generation:
 		return refuse("generation %d is older than %d, which is in force", g, old.Document.Generation)
 	case g == old.Document.Generation:

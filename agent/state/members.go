@@ -12,6 +12,17 @@ func (a *applier) join(m ferryman.Member) error {
 	if m.ID == "" || m.Name == "" || m.Address == "" {
 		return refuse("a member needs an id, a name and an address")
 	}
+	for _, o := range a.s.Members {
+		if o.ID == m.ID || o.Lost {
+			continue
+		}
+		if o.Name == m.Name {
+			return refuse("the name %s belongs to node %s at %s; choose another name, or run `ferryman leave %s` if that node is gone for good", m.Name, o.ID, o.Address, o.ID)
+		}
+		if o.Address == m.Address {
+			return refuse("the address %s belongs to %s", m.Address, o.Name)
+		}
+	}
 	if old, ok := a.s.Members[m.ID]; ok {
 		if old.Want == ferryman.WantLeaving {
 			return refuse("%s is leaving (%s)", old.Name, old.Why)
@@ -22,14 +33,6 @@ func (a *applier) join(m ferryman.Member) error {
 	}
 	if slices.Contains(a.s.Departed, m.ID) {
 		return refuse("node %s left this cluster; its host joins as a new node when its data directory was moved away", m.ID)
-	}
-	for _, o := range a.s.Members {
-		if o.Name == m.Name && !o.Lost {
-			return refuse("the name %s belongs to node %s at %s; choose another name, or run `ferryman leave %s` if that node is gone for good", m.Name, o.ID, o.Address, o.ID)
-		}
-		if o.Address == m.Address && !o.Lost {
-			return refuse("the address %s belongs to %s", m.Address, o.Name)
-		}
 	}
 	m.Want, m.Maintenance, m.Lost, m.Why, m.Joined = ferryman.WantActive, nil, false, "", a.at
 	a.s.Members[m.ID] = m
