@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,21 +24,13 @@ type troupe struct {
 	b *testing.B
 }
 
-var built sync.Once
-
-// program builds the agent as it is released, once for all benchmarks.
+// program builds the agent as it is released.
 func program(b *testing.B) string {
 	b.Helper()
-	path := filepath.Join(os.TempDir(), fmt.Sprintf("ferryman-bench-%d", os.Getpid()))
-	var err error
-	built.Do(func() {
-		var out []byte
-		if out, err = exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "ferryman/cmd/agent").CombinedOutput(); err != nil {
-			err = fmt.Errorf("%w\n%s", err, out)
-		}
-	})
+	path := filepath.Join(b.TempDir(), "ferryman")
+	out, err := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "ferryman/cmd/agent").CombinedOutput()
 	if err != nil {
-		b.Fatal(err)
+		b.Fatalf("build the agent: %v\n%s", err, out)
 	}
 	return path
 }
