@@ -354,7 +354,7 @@ func (p *play) revert(ctx context.Context) error {
 	if err := p.publish(); err != nil {
 		return err
 	}
-	return p.until(ctx, func(r ferryman.Report) error {
+	if err := p.until(ctx, func(r ferryman.Report) error {
 		if err := settled(p.doc, good)(r); err != nil {
 			return err
 		}
@@ -365,7 +365,15 @@ func (p *play) revert(ctx context.Context) error {
 			return fmt.Errorf("%d releases are in quarantine, not one", len(r.State.Quarantined))
 		}
 		return nil
-	})
+	}); err != nil {
+		return err
+	}
+	// The document names again what runs, as a person would have it do.
+	p.doc.Database.Version = good
+	if err := p.publish(); err != nil {
+		return err
+	}
+	return p.until(ctx, settled(p.doc, good))
 }
 
 // readBack reads every acknowledged write from the primary.
