@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -201,23 +202,17 @@ func TestHTTPTrustsItsCAOnly(t *testing.T) {
 
 func TestHTTPDownThenUp(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
-	s := newHTTP(t, source.Remote{URL: "http://" + address})
+	up := false // Fetch is called by one at a time
+	s := newHTTP(t, source.Remote{URL: "http://127.0.0.1:9", Transport: peer(func(*http.Request) (*http.Response, error) {
+		if !up {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+		}
+		return respond(http.StatusOK, "", "nodes: 3")
+	})})
 	if _, _, err := s.Fetch(t.Context(), ""); !errors.Is(err, ferryman.ErrUnavailable) {
 		t.Fatalf("down: got %v, want ErrUnavailable", err)
 	}
-	listener, err = net.Listen("tcp", address)
-	if err != nil {
-		t.Skipf("the port was taken meanwhile: %v", err)
-	}
-	up := &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "nodes: 3") })}}
-	up.Start()
-	t.Cleanup(up.Close)
+	up = true
 	if raw, _, err := s.Fetch(t.Context(), ""); err != nil || string(raw) != "nodes: 3" {
 		t.Errorf("up: got %q, %v", raw, err)
 	}

@@ -104,6 +104,7 @@ func TestRollout(t *testing.T) {
 		{"carry the one that is stopped", apply(t, up, steps(step(ferryman.OpStop, "n2"))), moves(begin(up, "n2", db)), ""},
 		{"carry nobody", up, moves(begin(up, "n9", db)), "no member that stays"},
 		{"carry one that leaves", apply(t, up, leave), moves(begin(up, "n2", db)), "no member that stays"},
+		{"carry it elsewhere", up, moves(change{Kind: ferryman.MoveBeginPassage, Node: "id-n2", Part: db, Goal: ferryman.Known{Target: ferryman.Target{Version: "9"}}}), "go to"},
 		{"carry without a rollout", run, moves(begin(up, "n2", db)), "no rollout is open"},
 		{"carry for a part that is done", up, moves(begin(up, "n2", agents)), "agents are complete"},
 		{"carry for a part that stands still", halted, moves(begin(up, "n3", db)), "database are halted"},

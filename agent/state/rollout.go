@@ -65,6 +65,9 @@ func (a *applier) beginPassage(t ferryman.Transition) error {
 	if pp.Status != ferryman.PartOpen && pp.Status != ferryman.PartReverting {
 		return refuse("%s are %s", t.Part, pp.Status)
 	}
+	if !t.Goal.Target.Equal(pp.To.Target) && !t.Goal.Target.Equal(pp.From.Target) {
+		return refuse("%s go to %s or back to %s, not to %s", t.Part, describe(pp.To.Target), describe(pp.From.Target), describe(t.Goal.Target))
+	}
 	if _, twice := a.s.Rollout.Passages[t.Node]; twice {
 		return refuse("%s is being carried already", m.Name)
 	}
