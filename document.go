@@ -35,7 +35,7 @@ type Database struct {
 	Version           string            `json:"version,omitempty"`
 	RestartGeneration uint64            `json:"restartGeneration,omitempty"`
 	Parameters        map[string]string `json:"parameters,omitempty"`
-	Failover          Failover          `json:"failover,omitzero"`
+	Failover          FailoverPolicy    `json:"failover,omitzero"`
 	// Roles counts the services of each kind, for engines that have several.
 	Roles map[string]RoleSpec `json:"roles,omitempty"`
 }
@@ -45,8 +45,8 @@ type RoleSpec struct {
 	Count int `json:"count"`
 }
 
-// Failover says what happens when the primary is lost.
-type Failover struct {
+// FailoverPolicy says what happens when the primary is lost.
+type FailoverPolicy struct {
 	Mode        FailoverMode `json:"mode,omitempty"`
 	LeaseTTL    Duration     `json:"leaseTTL,omitempty"`
 	MaxLagBytes Bytes        `json:"maxLagBytes,omitempty"`

@@ -62,6 +62,9 @@ type Instance struct {
 	Lag Bytes `json:"lag,omitempty"`
 	// Replicas are the addresses of replicas seen streaming from here.
 	Replicas []string `json:"replicas,omitempty"`
+	// SyncReplicas is how many replicas must hold a write before this instance
+	// acknowledges it as the primary; zero is asynchronous replication.
+	SyncReplicas int `json:"syncReplicas,omitempty"`
 	// Group is the set of instances that hold the same data, for engines that
 	// have several (NDB's node groups).
 	Group   string `json:"group,omitempty"`
@@ -133,6 +136,8 @@ type NodeStatus struct {
 	// ones of those that ended.
 	Running  []uint64  `json:"running,omitempty"`
 	Outcomes []Outcome `json:"outcomes,omitempty"`
+	// Lease is the primary's lease as this node holds it; nil while it holds none.
+	Lease *LeaseStatus `json:"lease,omitempty"`
 	// Problems are what is wrong with the node itself, each with what to do.
 	Problems []string `json:"problems,omitempty"`
 }

@@ -14,8 +14,9 @@ const (
 	RequestUndo       RequestKind = "undo"     // quarantine what the last rollout brought and go back
 	RequestLift       RequestKind = "lift"     // take Release out of quarantine
 	RequestSwitchover RequestKind = "switchover"
-	RequestRestart    RequestKind = "restart" // one rolling restart of the database
-	RequestAdopt      RequestKind = "adopt"   // Node's existing database is the cluster's
+	RequestFailover   RequestKind = "failover" // replace the primary, which is lost; also clears the condition of flapping
+	RequestRestart    RequestKind = "restart"  // one rolling restart of the database
+	RequestAdopt      RequestKind = "adopt"    // Node's existing database is the cluster's
 	RequestLeave      RequestKind = "leave"
 	RequestMaintain   RequestKind = "maintain" // Node is absent on purpose For that long
 	RequestToken      RequestKind = "token"    // admit one new node by Token
@@ -30,6 +31,9 @@ type Request struct {
 	By     string   `json:"by"`
 	Reason string   `json:"reason,omitempty"`
 	For    Duration `json:"for,omitempty"`
+	// Dead is a person's word, for failover, that the old primary accepts no
+	// writes and will not, wherever it is.
+	Dead bool `json:"dead,omitempty"`
 	// Release is a key such as "redis/7.0.15", for lift.
 	Release string `json:"release,omitempty"`
 	// TokenID and Token accompany RequestToken.

@@ -138,7 +138,10 @@ const (
 	MoveBeginSwitchover TransitionKind = "begin-switchover" // from the primary to Node
 	MoveBackSwitchover  TransitionKind = "back-switchover"  // give it up, for Reason
 	MoveEndSwitchover   TransitionKind = "end-switchover"   // forget it: done, or gone back
+	MoveBeginFailover   TransitionKind = "begin-failover"   // the primary is to be replaced, for Reason: no grant is given any more
+	MoveBackFailover    TransitionKind = "back-failover"    // give it up, for Reason: the primary is there
 	MovePrimary         TransitionKind = "primary"          // Node is the primary of Epoch: the commit point
+	MoveLease           TransitionKind = "lease"            // the primary's lease is Lease; none ends it
 	MoveWant            TransitionKind = "want"             // Node's want becomes Want for Reason
 	MoveForget          TransitionKind = "forget"           // Node is no member any more
 	MoveEndHold         TransitionKind = "end-hold"         // a pause or freeze ran out
@@ -162,6 +165,11 @@ type Transition struct {
 	Lost   bool           `json:"lost,omitempty"`
 	By     string         `json:"by,omitempty"`
 	Reason string         `json:"reason,omitempty"`
+	// Lease accompanies MoveLease.
+	Lease *Lease `json:"lease,omitempty"`
+	// Expired accompanies MovePrimary in a failover: the leader has waited until
+	// no lease of the old primary can run any more.
+	Expired bool `json:"expired,omitempty"`
 	// Maintenance accompanies MoveWant to maintenance.
 	Maintenance *Maintenance `json:"maintenance,omitempty"`
 }

@@ -33,6 +33,10 @@ type State struct {
 	Founder     NodeID      `json:"founder,omitempty"`
 	Primary     Primary     `json:"primary,omitzero"`
 	Switchover  *Switchover `json:"switchover,omitempty"`
+	Failover    *Failover   `json:"failover,omitempty"`
+	// Failovers are the times of the newest automatic failovers, oldest first; a
+	// person's failover request forgets them.
+	Failovers []time.Time `json:"failovers,omitempty"`
 
 	Rollout *Rollout `json:"rollout,omitempty"`
 	// History holds the newest rollouts that ended, newest last.
@@ -238,6 +242,16 @@ type Primary struct {
 	// Epoch counts primaries; zero means that there has been none.
 	Epoch uint64    `json:"epoch"`
 	Since time.Time `json:"since"`
+	// History is what its promotion began, as the promotion's outcome told;
+	// empty until then. Before is that of the epoch before.
+	History string `json:"history,omitempty"`
+	Before  string `json:"before,omitempty"`
+	// Lease is nil in manual mode: the primary then accepts writes without one.
+	Lease *Lease `json:"lease,omitempty"`
+	// SyncReplicas is how many of the other members hold every write that this
+	// primary acknowledged. The leader commits a greater number after it has seen
+	// it in force, and a smaller one before it comes into force.
+	SyncReplicas int `json:"syncReplicas,omitempty"`
 }
 
 // Switchover moves the primary from one node to another as one unit. Before

@@ -89,6 +89,12 @@ type Args struct {
 	Epoch    uint64 `json:"epoch,omitempty"`
 	Position uint64 `json:"position,omitempty"`
 	History  string `json:"history,omitempty"`
+	// Kill has a fence end the whole process at once rather than ask the
+	// database, which may not answer.
+	Kill bool `json:"kill,omitempty"`
+	// Alone tells a preflight that the primary is lost: that the instance does
+	// not stream from it speaks against nothing.
+	Alone bool `json:"alone,omitempty"`
 	// Keep is how many versions a stage leaves installed.
 	Keep int `json:"keep,omitempty"`
 	// To is the node that leadership goes to.

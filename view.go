@@ -13,7 +13,9 @@ type View struct {
 	// Raft is the Raft group's configuration.
 	Raft map[NodeID]Suffrage `json:"raft"`
 	// Hosts is what the api-server last said of its hosts.
-	Hosts  HostsView `json:"hosts"`
+	Hosts HostsView `json:"hosts"`
+	// Lease is what this leader knows of the primary's lease.
+	Lease  LeaseView `json:"lease"`
 	Limits Limits    `json:"limits"`
 }
 
@@ -40,6 +42,9 @@ type NodeView struct {
 	CaughtUp bool `json:"caughtUp"`
 	// HealthySince is when its services became healthy; zero while they are not.
 	HealthySince time.Time `json:"healthySince,omitzero"`
+	// DownSince is since when they are not, as far as this leader saw; zero while
+	// they are.
+	DownSince time.Time `json:"downSince,omitzero"`
 	// Error says why the last call failed.
 	Error string `json:"error,omitempty"`
 }

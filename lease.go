@@ -1,0 +1,77 @@
+package ferryman
+
+import "time"
+
+// Lease is the primary's right to accept writes, as it is committed: what is
+// granted, and how long it takes until nothing granted can run any more. How
+// often it is renewed is between the two agents and never committed.
+type Lease struct {
+	// Length is what each grant runs for from now on.
+	Length Duration `json:"length"`
+	// Longest is the longest that a grant given so far may still run: at least
+	// Length, and more for a while after Length was made shorter.
+	Longest Duration `json:"longest"`
+	// Enforced tells that the primary was seen to hold the lease under an armed
+	// guard. From then on nothing accepts writes without one, and a primary whose
+	// lease ran out is replaced.
+	Enforced bool `json:"enforced,omitempty"`
+}
+
+// The bounds of failover.leaseTTL.
+const (
+	MinLeaseTTL = Duration(time.Second)
+	MaxLeaseTTL = Duration(time.Minute)
+)
+
+// RestartLease is the least length of the lease that a primary takes before its
+// agent is restarted on purpose: longer than a restart takes.
+const RestartLease = Duration(30 * time.Second)
+
+// Over is how long after its last grant no lease can run any more, as the
+// leader counts: a tenth more than the longest. Two clocks whose rates differ
+// by less than a twentieth each from true time agree on that, and half of the
+// tenth is left.
+func (l Lease) Over() time.Duration { return l.Longest.Std() + l.Longest.Std()/10 }
+
+// Allowance is how long before its end a lease of this length counts as over
+// for the guard: the time it has to kill.
+func Allowance(length time.Duration) time.Duration { return min(length/10, time.Second) }
+
+// LeaseStatus is the lease as the primary's agent holds it, with its guard armed.
+type LeaseStatus struct {
+	Epoch uint64 `json:"epoch"`
+	// Length is that of the newest grant.
+	Length Duration `json:"length"`
+}
+
+// LeaseView is what a leader knows of the primary's lease, by its own clock
+// that also counts while the host sleeps.
+type LeaseView struct {
+	// Quiet is how long this leader has given no grant, at most since it leads.
+	Quiet Duration `json:"quiet"`
+	// Steady is how long the committed Length has been what it is, at most since
+	// this leader leads.
+	Steady Duration `json:"steady"`
+	// Closed is the FirstStep of the failover that was committed when Quiet was
+	// read, plus one; zero while there was none. Under a failover no grant is
+	// given, so that a Quiet which was read under it only grows.
+	Closed uint64 `json:"closed,omitempty"`
+}
+
+// Failover replaces a primary that is lost. Until the next epoch is committed
+// it can go back.
+type Failover struct {
+	From NodeID `json:"from"`
+	Slot string `json:"slot"`
+	// Why says what was seen of the old primary.
+	Why   string    `json:"why"`
+	Began time.Time `json:"began"`
+	// FirstStep is the first step id that can belong to it.
+	FirstStep uint64 `json:"firstStep"`
+	// By is the person who asked for it; empty when the cluster decided by itself.
+	By string `json:"by,omitempty"`
+	// To is the node that a person chose; empty leaves the choice to the plan.
+	To NodeID `json:"to,omitempty"`
+	// Dead tells that the person vouches for the old primary's end.
+	Dead bool `json:"dead,omitempty"`
+}
