@@ -47,7 +47,10 @@ type LeaseStatus struct {
 // LeaseView is what a leader knows of the primary's lease, by its own clock
 // that also counts while the host sleeps.
 type LeaseView struct {
-	// Quiet is how long this leader has given no grant, at most since it leads.
+	// Epoch is that of the primary of which the rest is said.
+	Epoch uint64 `json:"epoch"`
+	// Quiet is how long this leader has given it no grant, at most since it leads
+	// and since it first saw the epoch.
 	Quiet Duration `json:"quiet"`
 	// Steady is how long the committed Length has been what it is, at most since
 	// this leader leads.
@@ -56,22 +59,4 @@ type LeaseView struct {
 	// read, plus one; zero while there was none. Under a failover no grant is
 	// given, so that a Quiet which was read under it only grows.
 	Closed uint64 `json:"closed,omitempty"`
-}
-
-// Failover replaces a primary that is lost. Until the next epoch is committed
-// it can go back.
-type Failover struct {
-	From NodeID `json:"from"`
-	Slot string `json:"slot"`
-	// Why says what was seen of the old primary.
-	Why   string    `json:"why"`
-	Began time.Time `json:"began"`
-	// FirstStep is the first step id that can belong to it.
-	FirstStep uint64 `json:"firstStep"`
-	// By is the person who asked for it; empty when the cluster decided by itself.
-	By string `json:"by,omitempty"`
-	// To is the node that a person chose; empty leaves the choice to the plan.
-	To NodeID `json:"to,omitempty"`
-	// Dead tells that the person vouches for the old primary's end.
-	Dead bool `json:"dead,omitempty"`
 }

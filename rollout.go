@@ -140,6 +140,8 @@ const (
 	MoveEndSwitchover   TransitionKind = "end-switchover"   // forget it: done, or gone back
 	MoveBeginFailover   TransitionKind = "begin-failover"   // the primary is to be replaced, for Reason: no grant is given any more
 	MoveBackFailover    TransitionKind = "back-failover"    // give it up, for Reason: the primary is there
+	MoveFenced          TransitionKind = "fenced"           // the old primary accepts no writes: its lease ran out, or as Apply sees itself
+	MoveSyncReplicas    TransitionKind = "sync-replicas"    // every acknowledged write is held by SyncReplicas others
 	MovePrimary         TransitionKind = "primary"          // Node is the primary of Epoch: the commit point
 	MoveLease           TransitionKind = "lease"            // the primary's lease is Lease; none ends it
 	MoveWant            TransitionKind = "want"             // Node's want becomes Want for Reason
@@ -167,9 +169,10 @@ type Transition struct {
 	Reason string         `json:"reason,omitempty"`
 	// Lease accompanies MoveLease.
 	Lease *Lease `json:"lease,omitempty"`
-	// Expired accompanies MovePrimary in a failover: the leader has waited until
-	// no lease of the old primary can run any more.
-	Expired bool `json:"expired,omitempty"`
+	// Expired accompanies MoveFenced: the leader has waited until no lease of the
+	// old primary can run any more.
+	Expired      bool `json:"expired,omitempty"`
+	SyncReplicas int  `json:"syncReplicas,omitempty"`
 	// Maintenance accompanies MoveWant to maintenance.
 	Maintenance *Maintenance `json:"maintenance,omitempty"`
 }

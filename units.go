@@ -14,6 +14,9 @@ type Duration time.Duration
 // Std returns d as the standard library's duration.
 func (d Duration) Std() time.Duration { return time.Duration(d) }
 
+// Round returns d rounded to a multiple of m.
+func (d Duration) Round(m time.Duration) Duration { return Duration(time.Duration(d).Round(m)) }
+
 func (d Duration) String() string { return time.Duration(d).String() }
 
 // MarshalText writes the duration as Go does: "1m30s".

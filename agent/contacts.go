@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"path/filepath"
+	"reflect"
 	"slices"
 
 	"ferryman"
@@ -14,11 +15,17 @@ import (
 	"ferryman/agent/runner"
 )
 
-// contactsFile names the members as this node knew them last. After a restart
+// contactsFile holds what this node knew last of its cluster: the members, and
+// the lease that Raft's timings follow, which are set before there is any state. After a restart
 // the replicated state is empty until a leader says what is committed, and
 // without contacts the node would refuse that leader as a stranger. It is a
 // hint for whom to listen to; the node's own state counts as soon as it is there.
 const contactsFile = "contacts.json"
+
+type contacts struct {
+	Members  []rpc.Node        `json:"members"`
+	LeaseTTL ferryman.Duration `json:"leaseTTL,omitempty"`
+}
 
 // recall reads the contacts and has the node listen to them.
 func (n *node) recall() error {
@@ -30,28 +37,33 @@ func (n *node) recall() error {
 	if err != nil {
 		return fmt.Errorf("read whom this node knows: %w", err)
 	}
-	var contacts []rpc.Node
-	if err := json.Unmarshal(raw, &contacts); err != nil {
+	var known contacts
+	if err := json.Unmarshal(raw, &known); err != nil {
 		n.log.Warn("whom this node knew cannot be read; it asks the addresses of its configuration", "file", path, "error", err)
 		return nil
 	}
-	n.contacts = contacts
-	n.members.Admit(contacts...)
+	n.contacts = known
+	n.members.Admit(known.Members...)
 	return nil
 }
 
 // remember writes the members down whenever they are others than before.
 func (n *node) remember(s ferryman.State) {
-	var contacts []rpc.Node
+	known := contacts{LeaseTTL: leaseTTL(s)}
 	for _, id := range slices.Sorted(maps.Keys(s.Members)) {
 		if m := s.Members[id]; !m.Lost {
-			contacts = append(contacts, rpc.Node{ID: id, Name: m.Name, Address: m.Address})
+			known.Members = append(known.Members, rpc.Node{ID: id, Name: m.Name, Address: m.Address})
 		}
 	}
-	if len(contacts) == 0 || slices.Equal(contacts, n.contacts) {
+	if len(known.Members) == 0 || reflect.DeepEqual(known, n.contacts) {
 		return
 	}
-	raw, err := json.Marshal(contacts)
+	if known.LeaseTTL != n.contacts.LeaseTTL {
+		if err := n.raft.Follow(known.LeaseTTL.Std()); err != nil {
+			n.log.Warn("raft keeps the timings that it has", "error", err)
+		}
+	}
+	raw, err := json.Marshal(known)
 	if err == nil {
 		err = runner.OpenFile(filepath.Join(n.cfg.DataDir, contactsFile)).Save(raw)
 	}
@@ -59,7 +71,15 @@ func (n *node) remember(s ferryman.State) {
 		n.log.Warn("whom this node knows could not be written down", "error", err)
 		return
 	}
-	n.contacts = contacts
+	n.contacts = known
+}
+
+// leaseTTL is that of an automatic failover; zero without one.
+func leaseTTL(s ferryman.State) ferryman.Duration {
+	if s.Accepted == nil || s.Accepted.Document.Database.Failover.Mode != ferryman.FailoverAutomatic {
+		return 0
+	}
+	return s.Accepted.Document.WithDefaults().Database.Failover.LeaseTTL
 }
 
 // informed tells whether the node's own state says who its peers are: it names

@@ -10,6 +10,7 @@ import (
 	"ferryman/agent/cluster"
 	"ferryman/agent/config"
 	"ferryman/agent/identity"
+	"ferryman/agent/lease"
 	"ferryman/agent/reconcile"
 	"ferryman/agent/rpc"
 	"ferryman/agent/runner"
@@ -39,6 +40,11 @@ type Deps struct {
 	Services []runner.Service
 	Units    runner.Units
 	Releases runner.Store
+	// Guard ends the database when its lease does; the real one is a process of
+	// its own. With Units it must be given.
+	Guard lease.Guard
+	// Clock is CLOCK_BOOTTIME.
+	Clock func() time.Duration
 	// Journal is the runner's; the real one is in the data directory.
 	Journal runner.File
 	// Rand makes ids; crypto/rand if nil.
@@ -65,6 +71,7 @@ type Peer interface {
 	rpc.Cluster
 	Status(ctx context.Context, since uint64, wait time.Duration) (ferryman.NodeStatus, error)
 	RunStep(ctx context.Context, ref rpc.StepRef) (ferryman.Outcome, error)
+	Renew(ctx context.Context, req rpc.RenewRequest) (rpc.RenewReply, error)
 	Join(ctx context.Context, req rpc.JoinRequest) (rpc.JoinReply, error)
 	Enroll(ctx context.Context, req rpc.EnrollRequest) (rpc.EnrollReply, error)
 }

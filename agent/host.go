@@ -10,6 +10,7 @@ import (
 
 	"ferryman"
 	"ferryman/agent/config"
+	"ferryman/agent/lease"
 	"ferryman/agent/runner"
 	"ferryman/dbhooks"
 	"ferryman/dbhooks/demodb"
@@ -25,6 +26,7 @@ type host struct {
 	units    units
 	releases *install.Store
 	engine   dbhooks.Engine
+	guard    lease.Guard
 }
 
 type units interface {

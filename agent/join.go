@@ -32,7 +32,7 @@ func differs(old, now ferryman.Member) bool {
 // is: it asks for the leader, and then the leader, until its own state says so.
 func (n *node) join(ctx context.Context) {
 	retry := retryFirst
-	told, complained := len(n.contacts) > 0, ""
+	told, complained := len(n.contacts.Members) > 0, ""
 	for ctx.Err() == nil {
 		moved := n.store.Changed()
 		if !n.mustJoin() {
@@ -65,7 +65,7 @@ func (n *node) join(ctx context.Context) {
 			}
 		}
 		if err == nil {
-			n.members.Admit(slices.Concat(n.contacts, reply.Members)...)
+			n.members.Admit(slices.Concat(n.contacts.Members, reply.Members)...)
 			told = true
 		} else if text := err.Error(); text != complained && ctx.Err() == nil && len(n.raft.Configuration()) == 0 {
 			n.log.Warn("this node is not in a cluster yet; it goes on asking", "error", err)
@@ -151,7 +151,7 @@ func (n *node) places(ctx context.Context) []rpc.Place {
 			places = append(places, rpc.Place{Name: m.Name, Address: m.Address})
 		}
 	}
-	for _, c := range n.contacts {
+	for _, c := range n.contacts.Members {
 		if c.ID != n.id {
 			places = append(places, rpc.Place{Name: c.Name, Address: c.Address})
 		}

@@ -22,6 +22,7 @@ import (
 	"ferryman/agent/cluster"
 	"ferryman/agent/config"
 	"ferryman/agent/identity"
+	fakelease "ferryman/agent/lease/fake"
 	"ferryman/agent/rpc"
 	"ferryman/agent/runner"
 	fakedb "ferryman/dbhooks/fake"
@@ -42,6 +43,7 @@ type lab struct {
 	doc   *documents
 	log   *slog.Logger
 	hosts map[string]*host
+	boot  time.Time // where the clock of every host began
 }
 
 // host is a machine: what outlives its agent.
@@ -53,6 +55,7 @@ type host struct {
 	units    *fakeunits.Units
 	releases *fakestore.Store
 	db       *fakedb.Engine
+	guard    *fakelease.Guard
 	cfg      config.Config
 	running  *running
 }
@@ -71,7 +74,7 @@ func newLab(t testing.TB, seed uint64, names ...string) *lab {
 		t.Fatal(err)
 	}
 	links := cluster.NewNetwork(rand.New(rand.NewPCG(seed, 0)))
-	l := &lab{t: t, links: links, net: newMemory(links), db: fakedb.NewCluster(), ca: ca, doc: newDocuments(), hosts: map[string]*host{}}
+	l := &lab{t: t, links: links, net: newMemory(links), db: fakedb.NewCluster(), ca: ca, doc: newDocuments(), hosts: map[string]*host{}, boot: time.Now()}
 	var out io.Writer = io.Discard
 	if os.Getenv("FERRYMAN_TEST_LOG") != "" {
 		out = os.Stderr
@@ -103,6 +106,14 @@ func (h *host) wipe() {
 	h.db.Stop()
 	h.db.Wipe()
 	h.units.Install("db", h.db)
+	units := h.units
+	if h.guard != nil {
+		h.guard.Die()
+	}
+	h.guard = &fakelease.Guard{Clock: l.clock, Kill: func(epoch uint64) {
+		_ = units.Kill(context.Background(), "db")
+		_ = h.db.Fence(epoch)
+	}}
 	h.cfg = config.Default()
 	h.cfg.Node.Name, h.cfg.Node.Address, h.cfg.DataDir, h.cfg.TLS.Dir = h.name, h.name+":7440", h.dir, filepath.Join(h.dir, "tls")
 	h.cfg.ControlSocket = "" // a real socket, on which virtual time would stand still
@@ -160,7 +171,10 @@ func (h *host) deps() agent.Deps {
 			Service: ferryman.Service{Slot: "db", Engine: "fake", Address: h.cfg.Database.Address},
 			Engine:  h.db,
 			Unit:    "db",
+			Mark:    func(epoch uint64) error { return h.db.Fence(epoch) },
 		}},
+		Guard:    h.guard,
+		Clock:    h.lab.clock,
 		Units:    h.units,
 		Releases: h.releases,
 	}
@@ -180,6 +194,24 @@ func (h *host) crash() {
 	_ = h.stop()
 	h.lab.links.Rejoin(h.cfg.Node.Address)
 }
+
+// die ends the host with all that runs on it, as a power failure does.
+func (h *host) die() {
+	h.lab.links.Isolate(h.cfg.Node.Address)
+	h.guard.Die()
+	h.units.Crash()
+	_ = h.stop()
+	h.lab.links.Rejoin(h.cfg.Node.Address)
+}
+
+// boots starts a host that died, on its disk.
+func (h *host) boots() {
+	h.guard.Revive()
+	h.start()
+}
+
+// clock is every host's, which in virtual time run alike.
+func (l *lab) clock() time.Duration { return time.Since(l.boot) }
 
 // backend is the agent as others see it; false while it does not serve.
 func (h *host) backend() (rpc.Peer, bool) {

@@ -168,6 +168,11 @@ func (l *line) RunStep(ctx context.Context, ref rpc.StepRef) (ferryman.Outcome, 
 	return call(ctx, l, "RunStep", ref, func(ctx context.Context, b rpc.Peer) (ferryman.Outcome, error) { return b.RunStep(ctx, ref) })
 }
 
+func (l *line) Renew(ctx context.Context, req rpc.RenewRequest) (rpc.RenewReply, error) {
+	return call(rpc.WithCaller(ctx, identity.Peer{Cluster: clusterID, Name: l.from.name}), l, "Renew", req,
+		func(ctx context.Context, b rpc.Peer) (rpc.RenewReply, error) { return b.Renew(ctx, req) })
+}
+
 func (l *line) Join(ctx context.Context, req rpc.JoinRequest) (rpc.JoinReply, error) {
 	return call(ctx, l, "Join", req, func(ctx context.Context, b rpc.Peer) (rpc.JoinReply, error) { return b.Join(ctx, req) })
 }

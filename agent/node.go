@@ -9,12 +9,15 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ferryman"
 	"ferryman/agent/cluster"
 	"ferryman/agent/config"
+	"ferryman/agent/guard"
 	"ferryman/agent/identity"
+	"ferryman/agent/lease"
 	"ferryman/agent/reconcile"
 	"ferryman/agent/rpc"
 	"ferryman/agent/runner"
@@ -33,16 +36,22 @@ type node struct {
 	bootID   string
 	identity *identity.Identity
 	members  *rpc.Members
-	contacts []rpc.Node // the members as written down; see contactsFile
+	contacts contacts // as written down; see contactsFile
 	network  Network
 	store    *state.Store
 	raft     *cluster.Node
 	runner   *runner.Runner
 	services []ferryman.Service
 	hosts    reconcile.Hosts
+	granter  *lease.Granter
+	holder   *lease.Holder
+	guard    lease.Guard
 	loop     *reconcile.Loop
 	board    *board
 	wake     chan struct{} // hints for the loop
+
+	leaseMoved chan struct{} // hints for the board
+	caughtUp   atomic.Bool   // the state is as new as what this node knew before it started
 
 	// ends is told why the node is to end; the first reason counts.
 	ends    chan ending
@@ -67,6 +76,8 @@ func open(ctx context.Context, cfg config.Config, deps Deps) (_ *node, err error
 		log:  deps.Log.With("node", cfg.Node.Name),
 		wake: make(chan struct{}, 1),
 		ends: make(chan ending, 1),
+
+		leaseMoved: make(chan struct{}, 1),
 	}
 	defer func() {
 		if err != nil {
@@ -75,6 +86,9 @@ func open(ctx context.Context, cfg config.Config, deps Deps) (_ *node, err error
 	}()
 	if n.deps.Rand == nil {
 		n.deps.Rand = rand.Reader
+	}
+	if n.deps.Clock == nil {
+		n.deps.Clock = guard.Boottime
 	}
 
 	if err := makeDir(cfg.DataDir); err != nil {
@@ -113,12 +127,14 @@ func open(ctx context.Context, cfg config.Config, deps Deps) (_ *node, err error
 
 // openRunner makes what runs the database of this node.
 func (n *node) openRunner(ctx context.Context) error {
+	n.guard = n.deps.Guard
 	d := runner.Deps{
 		Services: n.deps.Services,
 		Units:    n.deps.Units,
 		Store:    n.deps.Releases,
 		Journal:  n.deps.Journal,
 		Exit:     n.exit,
+		Hold:     n.holdLease,
 		Log:      n.log,
 	}
 	if d.Units == nil {
@@ -128,6 +144,9 @@ func (n *node) openRunner(ctx context.Context) error {
 		}
 		n.closers = append(n.closers, host.close)
 		d.Services, d.Units, d.Store = host.services, host.units, host.releases
+		if n.guard == nil {
+			n.guard = host.guard
+		}
 	}
 	if d.Journal == nil {
 		d.Journal = runner.OpenFile(filepath.Join(n.cfg.DataDir, "journal.json"))
@@ -135,6 +154,7 @@ func (n *node) openRunner(ctx context.Context) error {
 	for _, s := range d.Services {
 		n.services = append(n.services, s.Service)
 	}
+	n.openLease(n.guard)
 	var err error
 	n.runner, err = runner.New(d)
 	return err
@@ -182,7 +202,7 @@ func (n *node) openRaft() error {
 		}
 		n.closers = append(n.closers, stores.Close)
 	}
-	cc := cluster.NewConfig()
+	cc := cluster.NewConfig().Pace(n.contacts.LeaseTTL.Std())
 	if n.deps.Raft != nil {
 		cc = n.deps.Raft(cc)
 	}
@@ -216,6 +236,7 @@ func (n *node) openLoop() error {
 		Source: src,
 		Parse:  parse,
 		Hosts:  n.hosts,
+		Lease:  n.granter,
 		Wake:   n.wake,
 		Log:    n.log,
 	})
@@ -277,6 +298,7 @@ func (n *node) run(ctx context.Context) error {
 			n.end(ending{err: fmt.Errorf("the runner: %w", err)})
 		}
 	})
+	working.start(n.holder.Run)
 	working.start(n.withdraw)
 	working.start(n.join)
 	working.start(n.keep)

@@ -16,6 +16,7 @@ import (
 const (
 	askWithin      = 3 * time.Second
 	transferWithin = 6 * time.Second
+	handOverWithin = 10 * time.Second
 	leaveWithin    = time.Minute
 	heardWithin    = 3 * time.Second
 )
@@ -83,6 +84,7 @@ func (n *node) stepAside(why ending) {
 	if len(s.Members) <= 1 {
 		return
 	}
+	told := false
 	if why.stop && !why.leave {
 		ctx, cancel := context.WithTimeout(context.Background(), askWithin)
 		err := n.atLeader(func(l rpc.Cluster) error {
@@ -95,7 +97,44 @@ func (n *node) stepAside(why ending) {
 		if err != nil {
 			n.log.Warn("the others were not told that this node is away on purpose", "error", err)
 		}
+		told = err == nil
 	}
+	n.transferAway()
+	if told {
+		n.outlast()
+	}
+}
+
+// outlast waits, within bounds, until the database does not depend on this
+// agent for its lease: another became the primary and this one follows it, or
+// the lease covers the absence.
+func (n *node) outlast() {
+	late := time.After(handOverWithin)
+	for {
+		moved := n.store.Changed()
+		s, _ := n.store.State()
+		p, held := s.Primary, n.holder.Status()
+		m := s.Members[n.id].Maintenance
+		switch {
+		case p.Lease == nil || !p.Lease.Enforced:
+			return
+		case p.Node != n.id && s.Switchover == nil:
+			return
+		case p.Node == n.id && m != nil && held != nil && time.Now().Add(held.Length.Std()).After(m.Until.Add(-askWithin)):
+			return
+		}
+		select {
+		case <-moved:
+		case <-time.After(100 * time.Millisecond): // what is held is not in the state
+		case <-late:
+			n.log.Warn("the primary's place was not taken over in time; its lease ends while this agent is away", "waited", handOverWithin)
+			return
+		}
+	}
+}
+
+// transferAway hands Raft's leadership over, if this node has it.
+func (n *node) transferAway() {
 	l, ok := n.raft.Leader()
 	if !ok {
 		return

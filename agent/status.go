@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,6 +44,13 @@ func (b *board) look() (ferryman.NodeStatus, <-chan struct{}) {
 	next.Agent = ferryman.Target{Version: n.deps.Version, RestartGeneration: n.runner.RestartGeneration()}
 	next.Format = state.Format
 	next.Applied, next.Term, next.Leader = raft.Applied, raft.Term, ferryman.NodeID(raft.LeaderID)
+	next.Lease = n.holder.Status()
+	if why := n.holder.Problem(); why != "" {
+		next.Problems = append(slices.Clip(next.Problems), why)
+	}
+	if why := n.raft.Slow(); why != "" {
+		next.Problems = append(slices.Clip(next.Problems), why)
+	}
 	next.Seq = b.shown.Seq
 	// The runner's number moves with all that is worth telling of its part.
 	if seq != b.runner || !reflect.DeepEqual(own(next), own(b.shown)) {
@@ -56,7 +64,7 @@ func (b *board) look() (ferryman.NodeStatus, <-chan struct{}) {
 
 // own is the part that is not the runner's.
 func own(s ferryman.NodeStatus) ferryman.NodeStatus {
-	s.Services, s.Staged, s.Running, s.Outcomes, s.Problems = nil, nil, nil, nil, nil
+	s.Services, s.Staged, s.Running, s.Outcomes = nil, nil, nil, nil
 	s.Seq = 0
 	return s
 }
@@ -76,6 +84,7 @@ func (b *board) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-b.n.runner.Changed(seen):
+		case <-b.n.leaseMoved:
 		case <-b.n.raft.Changes():
 			select {
 			case b.n.wake <- struct{}{}:

@@ -171,10 +171,10 @@ func Agent(n Node, p ferryman.Passage, f Facts, nodes []Node, always bool) Next 
 		return Next{Wait: n.Name() + " ends its agent, which has not come back yet"}
 	}
 	if n.Leader {
-		to, ok := heir(nodes, n.ID())
+		to, ok := Heir(nodes, n.ID())
 		if !ok {
 			if voters(nodes) == 1 {
-				return restart(n, args)
+				return restart(n, args, f)
 			}
 			return Next{Wait: "no other voter has caught up to take Raft's leadership from " + n.Name()}
 		}
@@ -189,10 +189,17 @@ func Agent(n Node, p ferryman.Passage, f Facts, nodes []Node, always bool) Next 
 			return Next{Op: ferryman.OpDemote}
 		}
 	}
-	return restart(n, args)
+	return restart(n, args, f)
 }
 
-func restart(n Node, args ferryman.Args) Next {
+// restart is the end of the agent, after the primary's has taken a lease that
+// outlasts it. The plan sees to the lease for as long as the passage is open.
+func restart(n Node, args ferryman.Args, f Facts) Next {
+	if l := f.Primary.Lease; n.Primary && l != nil && l.Enforced {
+		if held := n.View.Status.Lease; held == nil || held.Epoch != f.Primary.Epoch || held.Length < ferryman.RestartLease {
+			return Next{Wait: n.Name() + " takes a lease of " + ferryman.RestartLease.String() + " before its agent restarts"}
+		}
+	}
 	if v := args.Version; v != "" && n.View.Status.Agent.Version != v && !slices.Contains(n.View.Status.Selected, ferryman.ReleaseKey(ferryman.AgentEngine, v)) {
 		return Next{Op: ferryman.OpSwitch, Args: args}
 	}
@@ -231,9 +238,9 @@ func voters(nodes []Node) (n int) {
 // the demoted node: a spare has its seat, and it stays one itself.
 func seatTaken(nodes []Node) bool { v := voters(nodes); return v >= 3 && v%2 == 1 }
 
-// heir is the voter that takes leadership: caught up, not on its way out, and
+// Heir is the voter that takes leadership: caught up, not on its way out, and
 // not the primary's node, if there is another.
-func heir(nodes []Node, but ferryman.NodeID) (ferryman.NodeID, bool) {
+func Heir(nodes []Node, but ferryman.NodeID) (ferryman.NodeID, bool) {
 	best, rank := ferryman.NodeID(""), -1
 	for _, n := range nodes {
 		if n.ID() == but || n.Suffrage != ferryman.Voter || !n.View.Reachable || !n.View.CaughtUp || n.Member.Want != ferryman.WantActive {

@@ -72,6 +72,17 @@ func (c Config) ForLease(ttl time.Duration) Config {
 	return c
 }
 
+// Pace is ForLease for the lease of an enforced automatic failover, and the
+// defaults where there is none (zero).
+func (c Config) Pace(ttl time.Duration) Config {
+	if ttl > 0 {
+		return c.ForLease(ttl)
+	}
+	d := NewConfig()
+	c.Heartbeat, c.Election, c.Lease = d.Heartbeat, d.Election, d.Lease
+	return c
+}
+
 // Validate reports everything that cannot work.
 func (c Config) Validate() error {
 	var errs []error

@@ -67,6 +67,7 @@ type Node struct {
 	observed  chan raft.Observation
 	stop      chan struct{}
 	watching  sync.WaitGroup
+	slow      atomic.Pointer[string] // see Slow
 	closeOnce sync.Once
 	closeErr  error
 }

@@ -17,8 +17,8 @@ func (x *situation) begin(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 			return
 		}
 	}
-	if x.s.Switchover != nil {
-		p.wait("switchover", "", "the next node waits for the end of the switchover")
+	if what := x.changing(); what != "" {
+		p.wait(what, "", "the next node waits for the end of the %s", what)
 		return
 	}
 	if x.primaryFirst(part, pp) {

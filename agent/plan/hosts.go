@@ -37,7 +37,7 @@ func (x *situation) shrink(p *proposal, want int, live []upgrade.Node) {
 			return
 		}
 	}
-	if len(x.passages()) > 0 || x.s.Switchover != nil {
+	if len(x.passages()) > 0 || x.changing() != "" {
 		p.wait("shrink", "", "no node leaves while another is being carried or a switchover runs")
 		return
 	}

@@ -80,6 +80,10 @@ func (x *situation) leave(p *proposal, n upgrade.Node) {
 		x.handOver(p, n)
 		return
 	}
+	if why := x.ill(); why != "" && !n.Member.Lost {
+		p.wait("leave", n.ID(), "%s leaves later: %s", n.Name(), why)
+		return
+	}
 	if !gone {
 		if why := x.mustStay(p, n); why != "" {
 			p.wait("leave", n.ID(), "%s leaves later: %s", n.Name(), why)
@@ -186,7 +190,7 @@ func (x *situation) replacing() bool {
 
 // replacePrimary moves the primary away from a node that leaves.
 func (x *situation) replacePrimary(p *proposal, n upgrade.Node) {
-	if x.s.Switchover != nil {
+	if x.changing() != "" {
 		return
 	}
 	if to, why, ok := upgrade.Successor(x.nodes, x.s.Primary.Slot, x.s.Desired(ferryman.PartDatabase).Target, n.ID()); ok {
@@ -241,7 +245,7 @@ func (x *situation) replaceable(p *proposal, dead []upgrade.Node) (out []upgrade
 	for _, n := range dead {
 		silent := x.silent(n).Round(time.Second)
 		if n.Primary {
-			p.wait("primary-lost", n.ID(), "%s does not answer for %s; it is the primary and is not replaced (failover.mode is manual): bring it back", n.Name(), silent)
+			p.wait("primary-lost", n.ID(), "%s does not answer for %s; it is the primary, and its host is replaced after the database has another: bring it back, or look at the failover", n.Name(), silent)
 			continue
 		}
 		streams := false
@@ -261,6 +265,10 @@ func (x *situation) replaceable(p *proposal, dead []upgrade.Node) (out []upgrade
 
 // swap lets a dead node go once a newcomer stands in its place.
 func (x *situation) swap(p *proposal, dead upgrade.Node, live []upgrade.Node) {
+	if why := x.ill(); why != "" {
+		p.wait("swap", dead.ID(), "%s is not given up: %s", dead.Name(), why)
+		return
+	}
 	for _, n := range x.nodes {
 		if n.Member.Lost && n.Suffrage != "" {
 			p.wait("swap", dead.ID(), "%s is replaced after %s has left", dead.Name(), n.Name())

@@ -23,7 +23,7 @@ func Next(s ferryman.State, v ferryman.View, now time.Time) ferryman.Decision {
 	a.begin(x)
 	a.hear(ferryman.RuleResume, endHolds(x))
 	if s.Frozen != nil {
-		if s.Switchover != nil { // it is one unit, and may need its databases started
+		if s.Switchover != nil || s.Failover != nil { // it is one unit, and may need its databases started
 			a.hear(ferryman.RulePrimary, primary(x))
 			a.hear(ferryman.RuleRepair, repair(x))
 		}

@@ -74,8 +74,8 @@ func (x *situation) next(n upgrade.Node, pg ferryman.Passage) upgrade.Next {
 
 // switchAway moves the primary to a node that can take it.
 func (x *situation) switchAway(p *proposal, n upgrade.Node, pg ferryman.Passage) {
-	if x.s.Switchover != nil {
-		p.wait("switchover", n.ID(), "%s waits for the end of the switchover", n.Name())
+	if what := x.changing(); what != "" {
+		p.wait(what, n.ID(), "%s waits for the end of the %s", n.Name(), what)
 		return
 	}
 	to, why, ok := upgrade.Successor(x.nodes, x.s.Primary.Slot, pg.Goal.Target, n.ID())

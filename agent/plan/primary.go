@@ -8,7 +8,8 @@ import (
 )
 
 // primary keeps one instance writable: it makes the first primary, revives the
-// recorded one in place, fences a stray one, and drives a switchover.
+// recorded one in place, replaces it when it is lost, fences a stray one, and
+// drives a switchover. It also keeps the lease under which all that is safe.
 func primary(x *situation) (p proposal) {
 	if !x.single {
 		return p
@@ -17,11 +18,17 @@ func primary(x *situation) (p proposal) {
 	switch {
 	case x.s.Primary.Epoch == 0:
 		first(x, &p)
+		return p
+	case x.s.Failover != nil:
+		failover(x, &p)
+		return p
+	case x.replaces(&p):
 	case x.s.Switchover != nil:
 		switchover(x, &p)
 	default:
 		revive(x, &p)
 	}
+	leases(x, &p)
 	return p
 }
 
@@ -79,8 +86,10 @@ func revive(x *situation, p *proposal) {
 	}
 	svc := x.primaryService()
 	switch {
+	case !n.View.Reachable && x.enforced():
+		p.wait("primary-lost", n.ID(), "the primary %s does not answer for %s; it is replaced when its lease has run out", n.Name(), x.silent(n).Round(time.Second))
 	case !n.View.Reachable:
-		p.wait("primary-lost", n.ID(), "the primary %s does not answer (failover.mode is manual): bring its host back, or nothing is promoted in its place", n.Name())
+		p.wait("primary-lost", n.ID(), "the primary %s does not answer (failover is manual): bring its host back, or make sure that it accepts no writes and run `ferryman failover --primary-is-dead`", n.Name())
 	case !svc.Instance.Running || svc.Instance.Writable:
 	case !svc.Instance.Initialised:
 		p.wait("primary-empty", n.ID(), "the primary %s has no database any more; restore its data directory from a backup or from what was set aside", n.Name())

@@ -14,7 +14,8 @@ import (
 func repair(x *situation) (p proposal) {
 	for _, n := range x.nodes {
 		pg, carried := x.passages()[n.ID()]
-		stays := n.Member.Want == ferryman.WantActive || n.Member.Want == ferryman.WantLeaving && n.Primary
+		stays := n.Member.Want == ferryman.WantActive || n.Member.Want == ferryman.WantLeaving && n.Primary ||
+			n.Member.Want == ferryman.WantMaintenance && x.enforced() && !n.Primary && running(n) // who handed over before it stops follows first
 		if n.Suffrage == "" {
 			continue // it cannot read a step before it is admitted
 		}
@@ -167,6 +168,10 @@ func (x *situation) initialise(p *proposal, n upgrade.Node, s ferryman.ServiceSt
 
 // replicate makes a service a replica of the recorded primary.
 func (x *situation) replicate(p *proposal, n upgrade.Node, s ferryman.ServiceStatus, args ferryman.Args) {
+	if x.s.Failover != nil {
+		p.wait("failover", n.ID(), "%s follows when the failover has ended", n.Name())
+		return
+	}
 	primary := x.primaryService()
 	op, ok := upgrade.Replicate(s, primary, x.s.Primary, x.failedLast(n.ID(), s.Slot, ferryman.OpRewind))
 	if !ok {
@@ -183,4 +188,13 @@ func (x *situation) replicate(p *proposal, n upgrade.Node, s ferryman.ServiceSta
 func (x *situation) failedLast(node ferryman.NodeID, service string, op ferryman.Op) bool {
 	tried := x.tried(node, service, op, 0)
 	return len(tried) > 0 && !tried[len(tried)-1].Open() && !tried[len(tried)-1].Outcome.Done()
+}
+
+func running(n upgrade.Node) bool {
+	for _, s := range n.View.Status.Services {
+		if !s.Unit.Active || !s.Instance.Running {
+			return false
+		}
+	}
+	return true
 }

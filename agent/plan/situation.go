@@ -109,6 +109,17 @@ func (x *situation) passages() map[ferryman.NodeID]ferryman.Passage {
 
 func (x *situation) carried(id ferryman.NodeID) bool { _, ok := x.passages()[id]; return ok }
 
+// changing tells by what the primary is being changed; empty when it is not.
+func (x *situation) changing() string {
+	switch {
+	case x.s.Switchover != nil:
+		return "switchover"
+	case x.s.Failover != nil:
+		return "failover"
+	}
+	return ""
+}
+
 // primaryService is the recorded primary's service as last reported.
 func (x *situation) primaryService() ferryman.ServiceStatus {
 	st, _ := x.v.Nodes[x.s.Primary.Node].Status.Service(x.s.Primary.Slot)

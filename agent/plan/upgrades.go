@@ -42,8 +42,8 @@ func (x *situation) carry(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 		p.wait("halted", "", "the rollout of %s stands still: %s", part, pp.Reason)
 		return
 	}
-	if part == ferryman.PartAgents && x.s.Switchover != nil {
-		p.wait("switchover", "", "agents wait for the end of the switchover")
+	if what := x.changing(); part == ferryman.PartAgents && what != "" {
+		p.wait(what, "", "agents wait for the end of the %s", what)
 		return
 	}
 	under := false

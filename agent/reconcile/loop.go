@@ -69,6 +69,14 @@ type Store interface {
 	Changed() <-chan struct{}
 }
 
+// Lease is the granting end of the primary's lease.
+type Lease interface {
+	// Lead begins a leadership, after its first barrier.
+	Lead()
+	// View is what the plan is told of the lease in s, which was read before.
+	View(s ferryman.State) ferryman.LeaseView
+}
+
 // Config is what a Loop needs, on the node that may come to lead.
 type Config struct {
 	Self   ferryman.NodeID
@@ -81,6 +89,8 @@ type Config struct {
 	Parse func(raw []byte) (ferryman.Accepted, error)
 	// Hosts is nil when no api-server is configured.
 	Hosts Hosts
+	// Lease is nil where no primary has one.
+	Lease Lease
 	// Wake carries hints that something may have changed; they are no proof.
 	Wake <-chan struct{}
 	Log  *slog.Logger
@@ -131,6 +141,9 @@ func (l *Loop) Lead(ctx context.Context, leader Leader) {
 	barrier, ok := l.barrier(ctx, leader)
 	if !ok {
 		return
+	}
+	if l.cfg.Lease != nil {
+		l.cfg.Lease.Lead()
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	t := &term{
@@ -298,6 +311,7 @@ func (t *term) turn() {
 		t.publish(s, now)
 		return
 	}
+	t.lease(s)
 	cmd, d := Batch(s, t.view, t.outcomes(s), now)
 	d.Waits = append(d.Waits, t.troubles()...)
 	switch {
@@ -313,9 +327,32 @@ func (t *term) turn() {
 		t.forget(s)
 	}
 	t.decision = d
+	t.leaseEnds(s, now)
 	t.operate(s)
 	t.dispatch(s, max(index, t.barrier), now)
 	t.publish(s, now)
+}
+
+// lease takes the lease into the view. A view of before a failover was committed
+// says nothing of the grants that may come until then; Closed tells it apart.
+func (t *term) lease(s ferryman.State) {
+	if t.Lease != nil {
+		t.view.Lease = t.Lease.View(s)
+	}
+}
+
+// leaseEnds has the loop turn when the plan may wait for the end of a lease.
+func (t *term) leaseEnds(s ferryman.State, now time.Time) {
+	l := s.Primary.Lease
+	if t.Lease == nil || l == nil {
+		return
+	}
+	v := t.Lease.View(s)
+	for _, rest := range []time.Duration{l.Length.Std() - v.Quiet.Std(), l.Over() - v.Quiet.Std(), l.Over() - v.Steady.Std()} {
+		if rest > 0 {
+			t.by(now.Add(rest))
+		}
+	}
 }
 
 // restless counts a command and tells whether there were too many.

@@ -100,6 +100,12 @@ func (t *term) saw(w *watch, seen sighting) {
 	} else {
 		now.Status, now.Known, now.Reachable, now.Error, now.Contact = seen.status, true, true, "", seen.at
 		now.HealthySince = healthySince(old, seen)
+		switch {
+		case !now.HealthySince.IsZero():
+			now.DownSince = time.Time{}
+		case old.DownSince.IsZero():
+			now.DownSince = seen.at
+		}
 		_, index := t.Store.State()
 		now.CaughtUp = w.prove(seen.status, t.Self, max(index, t.barrier), t.barrier, t.leader.Term())
 	}

@@ -41,7 +41,7 @@ func (g gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, ha
 		if err := g.authorizer.Authorize(call); err != nil {
 			return nil, toStatus(err)
 		}
-		ctx = context.WithValue(ctx, callerKey{}, caller)
+		ctx = WithCaller(ctx, caller)
 	}
 	resp, err := handler(ctx, req)
 	return resp, toStatus(err)

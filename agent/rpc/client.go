@@ -166,6 +166,11 @@ func (p *PeerClient) RunStep(ctx context.Context, ref StepRef) (ferryman.Outcome
 	return invoke[ferryman.Outcome](ctx, p.caller, callRunStep, ref)
 }
 
+// Renew asks the leader for the primary's lease.
+func (p *PeerClient) Renew(ctx context.Context, req RenewRequest) (RenewReply, error) {
+	return invoke[RenewReply](ctx, p.caller, callRenew, req)
+}
+
 // Join asks to be a member.
 func (p *PeerClient) Join(ctx context.Context, req JoinRequest) (JoinReply, error) {
 	return invoke[JoinReply](ctx, p.caller, callJoin, req)

@@ -66,6 +66,10 @@ func (b *backend) Status() (ferryman.NodeStatus, <-chan struct{}) {
 	return ferryman.NodeStatus{Seq: b.seq, Name: "n1"}, b.changed
 }
 
+func (b *backend) Renew(context.Context, rpc.RenewRequest) (rpc.RenewReply, error) {
+	return rpc.RenewReply{Length: ferryman.MinLeaseTTL}, nil
+}
+
 func (b *backend) RunStep(ctx context.Context, ref rpc.StepRef) (ferryman.Outcome, error) {
 	b.called()
 	if b.runStep != nil {

@@ -24,6 +24,16 @@ type StepRef struct {
 	Term  uint64 `json:"term"`  // the caller's
 }
 
+// RenewRequest asks for the primary's lease.
+type RenewRequest struct {
+	Epoch uint64 `json:"epoch"`
+}
+
+// RenewReply is a grant. It runs from when the request was sent.
+type RenewReply struct {
+	Length ferryman.Duration `json:"length"`
+}
+
 // JoinRequest is a node that wants to be a member, or tells that its address
 // has changed. The caller's certificate must bear the same name.
 type JoinRequest struct {

@@ -31,6 +31,10 @@ type Peer interface {
 	// RunStep starts a step whose intent this node holds, or returns how far it
 	// is; it does not wait for the end.
 	RunStep(context.Context, StepRef) (ferryman.Outcome, error)
+	// Renew grants the primary's lease to the caller, which must be the primary
+	// of that epoch. Only the leader does, after a barrier; others answer
+	// NotLeader.
+	Renew(context.Context, RenewRequest) (RenewReply, error)
 	// Join makes the caller a member. Only the leader does; others answer
 	// NotLeader. The name is the caller's own, which is verified already.
 	Join(context.Context, JoinRequest) (JoinReply, error)
@@ -62,6 +66,7 @@ func registerPeer(r grpc.ServiceRegistrar, b Peer, stopping <-chan struct{}) {
 				return awaitStatus(ctx, b, req, stopping)
 			}),
 			handle(s, callRunStep, b.RunStep),
+			handle(s, callRenew, b.Renew),
 			handle(s, callJoin, func(ctx context.Context, req JoinRequest) (JoinReply, error) {
 				return join(ctx, b, req)
 			}),
@@ -109,6 +114,11 @@ func join(ctx context.Context, b Peer, req JoinRequest) (JoinReply, error) {
 }
 
 type callerKey struct{}
+
+// WithCaller returns a context of a call that comes from that node.
+func WithCaller(ctx context.Context, p identity.Peer) context.Context {
+	return context.WithValue(ctx, callerKey{}, p)
+}
 
 // CallerFrom is the node that a call on the peer port comes from; false for an
 // enrolment.

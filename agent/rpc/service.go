@@ -15,6 +15,7 @@ const (
 const (
 	callStatus       = "Status"
 	callRunStep      = "RunStep"
+	callRenew        = "Renew"
 	callJoin         = "Join"
 	callEnroll       = "Enroll"
 	callLeaderWithID = "LeaderWithID"

@@ -15,6 +15,7 @@ import (
 type Units interface {
 	Start(ctx context.Context, u systemd.Unit) error
 	Stop(ctx context.Context, name string) error
+	Kill(ctx context.Context, name string) error
 	Status(ctx context.Context, name string) (systemd.UnitStatus, error)
 	Changed() <-chan struct{}
 }
@@ -38,6 +39,8 @@ type Service struct {
 	LogFile string
 	// StopTimeout is from the signal to stop to the kill; zero means systemd.DefaultStopTimeout.
 	StopTimeout time.Duration
+	// Mark makes the durable marker say that no promotion under an epoch up to this one may give the instance its writes; nil where nothing marks it.
+	Mark func(epoch uint64) error
 	// Log returns the last lines that the process wrote, LogTail(LogFile) for example; nil when nobody here can read them.
 	Log func() string
 }
@@ -50,6 +53,9 @@ type Deps struct {
 	Journal  File
 	// Exit asks the composition root to end the agent, in good order, and must return at once. The step's outcome is durable before it is called.
 	Exit func(reason string)
+	// Hold returns a context that ends with the primary's lease of the epoch, once that is held and the guard is armed; ctx itself where no lease is
+	// needed. What may make a database writable runs in it.
+	Hold func(ctx context.Context, epoch uint64) (context.Context, context.CancelFunc, error)
 	// Poll is how often a service is looked at, and Busy how often while a step runs on it.
 	Poll, Busy time.Duration
 	// Answer is how long a database may take to say how it is before it counts as hung.
@@ -65,6 +71,11 @@ const (
 )
 
 func (d Deps) withDefaults() Deps {
+	if d.Hold == nil {
+		d.Hold = func(ctx context.Context, _ uint64) (context.Context, context.CancelFunc, error) {
+			return ctx, func() {}, nil
+		}
+	}
 	if d.Poll <= 0 {
 		d.Poll = DefaultPoll
 	}

@@ -72,6 +72,17 @@ func (r *Runner) attempt(ctx context.Context, s ferryman.Step, doubt error) (eff
 		return effect{}, w.stop(ctx)
 	case ferryman.OpVerify:
 		return w.verify(ctx, s.Args)
+	case ferryman.OpFence:
+		if s.Args.Kill {
+			return effect{}, w.fence(ctx, s.Args.Epoch)
+		}
+	case ferryman.OpPromote, ferryman.OpUnfence:
+		held, release, err := r.deps.Hold(ctx, s.Args.Epoch)
+		if err != nil {
+			return effect{}, fmt.Errorf("%s %s: %w", s.Op, w.svc.Slot, err)
+		}
+		defer release()
+		ctx = held
 	}
 	return w.do(ctx, s.Op, s.Args)
 }

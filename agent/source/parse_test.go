@@ -160,7 +160,7 @@ func TestParseRefuses(t *testing.T) {
 		"agent version":        {rest + "agent: {version: 0.2.0}\n", []string{"orders.yaml:3: agent.version: the agent's own upgrade is not part of this release"}},
 		"parameter line break": {rest + "database: {parameters: {a: \"b\\nc\"}}\n", []string{"database.parameters[a]: must not hold line breaks"}},
 		"failover mode":        {rest + "database: {failover: {mode: auto}}\n", []string{`database.failover.mode: is "auto"; expected manual`}},
-		"automatic failover":   {rest + "database: {failover: {mode: automatic}}\n", []string{"orders.yaml:3: database.failover.mode: automatic is not part of this release; use manual"}},
+		"unknown failover":     {rest + "database: {failover: {mode: sometimes}}\n", []string{`orders.yaml:3: database.failover.mode: is "sometimes"; expected manual or automatic`}},
 		"short lease":          {rest + "database: {failover: {leaseTTL: 900ms}}\n", []string{"leaseTTL: is 900ms; expected 1s to 1m0s"}},
 		"long lease":           {rest + "database: {failover: {leaseTTL: 61s}}\n", []string{"leaseTTL: is 1m1s"}},
 		"no lease":             {rest + "database: {failover: {leaseTTL: 0s}}\n", []string{"leaseTTL: is 0s"}},

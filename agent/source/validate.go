@@ -17,8 +17,6 @@ import (
 const (
 	MaxNodes      = 1000
 	MaxArchive    = 16 << 30 // bytes
-	MinLeaseTTL   = ferryman.Duration(time.Second)
-	MaxLeaseTTL   = ferryman.Duration(60 * time.Second)
 	maxNameLength = 63
 )
 
@@ -98,13 +96,9 @@ func (c *checker) database(d ferryman.Document) {
 		c.refuse(strings.ContainsFunc(db.Parameters[key], unicode.IsControl), path, "must not hold line breaks or other control characters")
 	}
 	f := db.Failover
-	if f.Mode == ferryman.FailoverAutomatic {
-		c.refuse(true, "database.failover.mode", "automatic is not part of this release; use manual")
-	} else {
-		c.oneOf("database.failover.mode", string(f.Mode), string(ferryman.FailoverManual))
-	}
-	c.refuse(f.LeaseTTL != 0 && (f.LeaseTTL < MinLeaseTTL || f.LeaseTTL > MaxLeaseTTL), "database.failover.leaseTTL",
-		"is %s; expected %s to %s", f.LeaseTTL, MinLeaseTTL, MaxLeaseTTL)
+	c.oneOf("database.failover.mode", string(f.Mode), string(ferryman.FailoverManual), string(ferryman.FailoverAutomatic))
+	c.refuse(f.LeaseTTL != 0 && (f.LeaseTTL < ferryman.MinLeaseTTL || f.LeaseTTL > ferryman.MaxLeaseTTL), "database.failover.leaseTTL",
+		"is %s; expected %s to %s", f.LeaseTTL, ferryman.MinLeaseTTL, ferryman.MaxLeaseTTL)
 	c.refuse(f.MaxLagBytes < 0, "database.failover.maxLagBytes", "must not be negative")
 	for _, role := range slices.Sorted(maps.Keys(db.Roles)) {
 		path := fmt.Sprintf("database.roles[%s]", short(role))
@@ -193,7 +187,7 @@ func (d *decoder) zeros(doc ferryman.Document) []Problem {
 	refuse(doc.ConfirmShrink == 0, "confirmShrink", "must be at least 1, or left out")
 	refuse(doc.Rollout.MaxUnavailable == 0, "rollout.maxUnavailable", "must be at least 1")
 	refuse(doc.Rollout.KeepVersions == 0, "rollout.keepVersions", "must be at least 1")
-	refuse(doc.Database.Failover.LeaseTTL == 0, "database.failover.leaseTTL", "is 0s; expected %s to %s", MinLeaseTTL, MaxLeaseTTL)
+	refuse(doc.Database.Failover.LeaseTTL == 0, "database.failover.leaseTTL", "is 0s; expected %s to %s", ferryman.MinLeaseTTL, ferryman.MaxLeaseTTL)
 	refuse(doc.Database.Failover.MaxLagBytes == 0, "database.failover.maxLagBytes", "must be at least 1")
 	for _, v := range durations(doc.Rollout) {
 		switch v.path {

@@ -134,6 +134,10 @@ func clone(s ferryman.State) ferryman.State {
 		sw := *s.Switchover
 		s.Switchover = &sw
 	}
+	if s.Failover != nil {
+		f := *s.Failover
+		s.Failover = &f
+	}
 	return s
 }
 

@@ -18,9 +18,6 @@ func (a *applier) accept(n ferryman.Accepted) error {
 	if err := a.generation(&n, old); err != nil {
 		return err
 	}
-	if d.Database.Failover.Mode == ferryman.FailoverAutomatic {
-		return refuse("failover.mode: automatic is not part of this release; use manual")
-	}
 	if old != nil {
 		if err := follows(d, old.Document); err != nil {
 			return err

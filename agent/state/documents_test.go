@@ -41,7 +41,6 @@ func TestDocuments(t *testing.T) {
 		{"for another cluster", run, doc(2, func(d *ferryman.Document) { d.Cluster = "billing" }), "meant for cluster billing"},
 		{"expired", run, doc(2, func(d *ferryman.Document) { d.Expires = t0.Add(time.Hour) }), "expired"},
 		{"not expired yet", run, doc(2, func(d *ferryman.Document) { d.Expires = t0.Add(time.Hour + 1) }), ""},
-		{"automatic failover", run, doc(2, func(d *ferryman.Document) { d.Database.Failover.Mode = ferryman.FailoverAutomatic }), "not part of this release"},
 		{"another engine", run, doc(2, func(d *ferryman.Document) { d.Database.Engine = "redis" }), "a cluster keeps its engine"},
 		{"no version any more", run, doc(2, func(d *ferryman.Document) { d.Database.Version = "" }), "database.version is missing"},
 		{"a restart of the database undone", restarts, doc(3, func(d *ferryman.Document) { d.Database.RestartGeneration, d.Agent.RestartGeneration = 4, 6 }), "from 5 back to 4"},

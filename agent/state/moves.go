@@ -21,6 +21,16 @@ func (a *applier) move(t ferryman.Transition) error {
 		return a.backSwitchover(t.Reason)
 	case ferryman.MoveEndSwitchover:
 		return a.endSwitchover()
+	case ferryman.MoveBeginFailover:
+		return a.beginFailover(ferryman.Failover{Why: t.Reason})
+	case ferryman.MoveBackFailover:
+		return a.backFailover(t.Reason)
+	case ferryman.MoveFenced:
+		return a.fenced(t)
+	case ferryman.MoveSyncReplicas:
+		return a.syncReplicas(t)
+	case ferryman.MoveLease:
+		return a.lease(t.Lease)
 	case ferryman.MovePrimary:
 		return a.primary(t)
 	case ferryman.MoveWant:
@@ -64,6 +74,8 @@ func (a *applier) beginSwitchover(to ferryman.NodeID, by string) error {
 	switch {
 	case a.s.Switchover != nil:
 		return refuse("a switchover to %s is under way", a.name(a.s.Switchover.To))
+	case a.s.Failover != nil:
+		return refuse("a failover from %s is under way", a.name(a.s.Failover.From))
 	case p.Epoch == 0:
 		return refuse("there is no primary yet")
 	case to == p.Node:
@@ -130,34 +142,54 @@ func (a *applier) founded(k ferryman.Known) {
 	}
 }
 
-// primary is the commit point of a switchover: from here on the epoch is the
-// new node's. The proof that nothing acknowledged is lost lies in the ledger.
+// primary is the commit point of a switchover or a failover: from here on the
+// epoch is the new node's. The proof that the old one accepts no writes, and
+// that nothing is lost that must not be, lies in the ledger.
 func (a *applier) primary(t ferryman.Transition) error {
-	p, sw := a.s.Primary, a.s.Switchover
+	p := a.s.Primary
 	m, ok := a.s.Members[t.Node]
-	switch {
-	case !ok || m.Witness:
+	if !ok || m.Witness {
 		return refuse("%s is no node with services", t.Node)
-	case t.Epoch != p.Epoch+1 && p.Epoch > 0 || t.Epoch == 0:
+	}
+	if t.Epoch != p.Epoch+1 && p.Epoch > 0 || t.Epoch == 0 {
 		return refuse("after epoch %d comes %d, not %d", p.Epoch, p.Epoch+1, t.Epoch)
+	}
+	switch {
 	case p.Epoch == 0 && !a.s.Initialised:
 		return refuse("the database is not initialised")
-	case p.Epoch > 0 && (sw == nil || sw.Committed || sw.Back != "" || sw.To != t.Node):
-		return refuse("no switchover to %s is under way", m.Name)
-	}
-	if p.Epoch > 0 {
-		fenced, verified := a.s.SwitchoverProof()
-		if fenced == nil {
-			return refuse("%s is not fenced", a.name(sw.From))
-		}
-		if verified == nil {
-			return refuse("%s is not known to have everything that %s acknowledged", m.Name, a.name(sw.From))
-		}
-		sw.Committed = true
-	} else {
+	case p.Epoch == 0:
 		a.founded(t.Goal)
+	case a.s.Failover != nil:
+		if err := a.succeed(m); err != nil {
+			return err
+		}
+	default:
+		if err := a.handOver(m); err != nil {
+			return err
+		}
 	}
-	a.s.Primary = ferryman.Primary{Node: t.Node, Slot: t.Slot, Epoch: t.Epoch, Since: a.at}
-	a.event("primary", t.Node, 0, false, "%s was made the primary of epoch %d", m.Name, t.Epoch)
+	before := p.History
+	if before == "" { // nothing was written under that epoch's own history
+		before = p.Before
+	}
+	a.s.Primary = ferryman.Primary{Node: t.Node, Slot: t.Slot, Epoch: t.Epoch, Since: a.at, Before: before, Lease: p.Lease}
+	a.event("primary", t.Node, 0, false, "%s was made the primary of epoch %d%s", m.Name, t.Epoch, because(t.Reason))
+	return nil
+}
+
+// handOver is the commit point of a switchover.
+func (a *applier) handOver(to ferryman.Member) error {
+	sw := a.s.Switchover
+	if sw == nil || sw.Committed || sw.Back != "" || sw.To != to.ID {
+		return refuse("no switchover to %s is under way", to.Name)
+	}
+	fenced, verified := a.s.SwitchoverProof()
+	if fenced == nil {
+		return refuse("%s is not fenced", a.name(sw.From))
+	}
+	if verified == nil {
+		return refuse("%s is not known to have everything that %s acknowledged", to.Name, a.name(sw.From))
+	}
+	sw.Committed = true
 	return nil
 }

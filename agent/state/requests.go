@@ -52,6 +52,8 @@ func (a *applier) requested(r ferryman.Request) error {
 			return err
 		}
 		return a.beginSwitchover(m.ID, r.By)
+	case ferryman.RequestFailover:
+		return a.failover(r)
 	case ferryman.RequestRestart:
 		if a.s.Accepted == nil {
 			return refuse("no document was accepted yet")

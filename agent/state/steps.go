@@ -30,12 +30,15 @@ func (a *applier) step(st ferryman.Step) error {
 			}
 		}
 	}
-	unit := a.s.Switchover != nil && (st.Rule == ferryman.RulePrimary || st.Rule == ferryman.RuleRepair)
+	unit := (a.s.Switchover != nil || a.s.Failover != nil) && (st.Rule == ferryman.RulePrimary || st.Rule == ferryman.RuleRepair)
 	if a.s.Frozen != nil && !unit {
 		return refuse("the cluster is frozen by %s", a.s.Frozen.By)
 	}
 	if err := a.allowed(m, st); err != nil {
 		return err
+	}
+	if st.Op == ferryman.OpConfigure && st.Node == a.s.Primary.Node {
+		a.s.Primary.SyncReplicas = 0 // before it may come true; what holds afterwards is seen afterwards
 	}
 	if st.Op == ferryman.OpRequestHosts {
 		a.s.HostRequest = &ferryman.HostRequest{Step: a.s.LastStep + 1, Total: st.Args.Total, Remove: st.Args.Remove, Lost: st.Args.Lost, At: a.at}
@@ -69,6 +72,9 @@ func (a *applier) allowed(m ferryman.Member, st ferryman.Step) error {
 		if sw != nil && !sw.Committed && sw.Back == "" {
 			return refuse("a switchover is under way")
 		}
+		if a.s.Failover != nil {
+			return refuse("a failover is under way")
+		}
 	case ferryman.OpFollow:
 		if st.Args.Epoch != primary.Epoch {
 			return refuse("the epoch is %d, not %d", primary.Epoch, st.Args.Epoch)
@@ -77,8 +83,11 @@ func (a *applier) allowed(m ferryman.Member, st ferryman.Step) error {
 			return refuse("it is the primary")
 		}
 	case ferryman.OpFence:
+		if f := a.s.Failover; f != nil && st.Node == f.From && st.Args.Kill {
+			return nil
+		}
 		if st.Node == primary.Node && (sw == nil || sw.Committed || sw.Back != "") {
-			return refuse("the primary is fenced only in a switchover")
+			return refuse("the primary is fenced only in a switchover or a failover")
 		}
 	case ferryman.OpUnfence:
 		if st.Node != primary.Node {
@@ -86,6 +95,9 @@ func (a *applier) allowed(m ferryman.Member, st ferryman.Step) error {
 		}
 		if sw != nil && sw.Back == "" {
 			return refuse("a switchover is under way")
+		}
+		if a.s.Failover != nil {
+			return refuse("a failover is under way")
 		}
 	case ferryman.OpClone, ferryman.OpRewind:
 		if st.Node == primary.Node {
@@ -180,6 +192,8 @@ func (a *applier) outcome(o ferryman.Outcome) error {
 	case st.Op == ferryman.OpInitialise:
 		a.s.Initialised, a.s.Founder = true, st.Node
 		a.event("database", st.Node, st.ID, false, "the database was initialised on %s", a.name(st.Node))
+	case st.Op == ferryman.OpPromote:
+		a.promoted(st)
 	case st.Op == ferryman.OpClone && o.Result.SetAside != "":
 		a.event("data", st.Node, st.ID, true, "old data on %s were set aside in %s; they are kept until you remove them", a.name(st.Node), o.Result.SetAside)
 	}
@@ -189,4 +203,17 @@ func (a *applier) outcome(o ferryman.Outcome) error {
 		a.s.HostRequest = &h
 	}
 	return nil
+}
+
+// promoted notes the history that the primary began. One that was promoted
+// again, after a restart, may have begun another under the same epoch.
+func (a *applier) promoted(st ferryman.Step) {
+	p := &a.s.Primary
+	if st.Node != p.Node || st.Args.Epoch != p.Epoch || st.Outcome.Result.History == p.History {
+		return
+	}
+	if p.History != "" {
+		p.Before = p.History
+	}
+	p.History = st.Outcome.Result.History
 }

@@ -1,0 +1,281 @@
+package agent_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"ferryman"
+)
+
+// automatic is a document that wants failover without a person.
+func automatic(nodes int, generation uint64, ttl string) string {
+	return document(nodes, generation, "  failover: {mode: automatic, leaseTTL: "+ttl+"}")
+}
+
+// guarded tells that failover is automatic in force, on a settled cluster whose
+// leader is not beside the primary.
+func guarded(n int) func(ferryman.Report) bool {
+	whole := settled(n)
+	return func(r ferryman.Report) bool {
+		l := r.State.Primary.Lease
+		return whole(r) && l != nil && l.Enforced && l.Longest == l.Length && r.State.Failover == nil && r.View.Self != r.State.Primary.Node
+	}
+}
+
+// watched forms a cluster under automatic failover.
+func (l *lab) watched(ttl string) (r ferryman.Report, primary *host) {
+	l.t.Helper()
+	l.form()
+	l.db.Sync(1)
+	l.doc.set(automatic(len(l.hosts), 2, ttl))
+	r, _ = l.until("automatic failover is in force", 5*time.Minute, guarded(len(l.hosts)))
+	return r, l.primary(r)
+}
+
+func (l *lab) primary(r ferryman.Report) *host {
+	return l.hosts[r.State.Members[r.State.Primary.Node].Name]
+}
+
+// replaced waits for a primary of a later epoch that accepts writes.
+func (l *lab) replaced(before ferryman.Report, limit time.Duration) ferryman.Report {
+	l.t.Helper()
+	r, _ := l.until("another primary", limit, func(r ferryman.Report) bool {
+		if r.State.Primary.Epoch <= before.State.Primary.Epoch {
+			return false
+		}
+		svc, _ := r.View.Nodes[r.State.Primary.Node].Status.Service("db")
+		return svc.Instance.Writable
+	})
+	return r
+}
+
+// lostNone fails the test if the primary misses a write that was acknowledged.
+func (l *lab) lostNone(r ferryman.Report) {
+	l.t.Helper()
+	if missing := l.db.Missing(l.primary(r).cfg.Database.Address); len(missing) > 0 {
+		l.t.Errorf("the primary misses %q", missing)
+	}
+}
+
+func (l *lab) write(h *host, value string) {
+	l.t.Helper()
+	if err := l.db.Write(h.cfg.Database.Address, value); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func TestAPrimaryThatIsLostWithItsHostIsReplaced(t *testing.T) {
+	for _, ttl := range []string{"1s", "5s", "60s"} {
+		t.Run(ttl, func(t *testing.T) {
+			inLab(t, 30, three, func(t *testing.T, l *lab) {
+				before, old := l.watched(ttl)
+				l.write(old, "before")
+				old.die()
+				began := time.Now()
+				after := l.replaced(before, 3*time.Minute)
+				lease := before.State.Primary.Lease
+				if took := time.Since(began); took > lease.Over()+time.Second {
+					t.Errorf("it took %v, with a lease of %v", took, lease.Length)
+				}
+				l.lostNone(after)
+				old.boots()
+				after, _ = l.until("whole again", 5*time.Minute, guarded(3))
+				if after.State.Primary.Epoch != before.State.Primary.Epoch+1 {
+					t.Errorf("primary = %+v, want one failover", after.State.Primary)
+				}
+				l.lostNone(after)
+			})
+		})
+	}
+}
+
+// The primary is cut off from everybody, and its database goes on: its guard
+// ends it before another is promoted, which lab.holds sees to.
+func TestAPrimaryThatIsCutOffIsFencedAndReplaced(t *testing.T) {
+	inLab(t, 31, three, func(t *testing.T, l *lab) {
+		before, old := l.watched("5s")
+		l.write(old, "before")
+		l.links.Isolate(old.cfg.Node.Address)
+		after := l.replaced(before, time.Minute)
+		if old.guard.Kills() != 1 && old.guard.Armed() {
+			t.Errorf("the guard killed %d times", old.guard.Kills())
+		}
+		l.lostNone(after)
+		b, _ := old.backend()
+		s, _ := b.Status()
+		if text := strings.Join(s.Problems, "; "); !strings.Contains(text, "ran out") || !strings.Contains(text, "majority") {
+			t.Errorf("the node that was cut off says %q, want that its lease ran out and what to do", text)
+		}
+		l.links.Rejoin(old.cfg.Node.Address)
+		l.until("whole again", 5*time.Minute, guarded(3))
+	})
+}
+
+// Its agent dies and stays away, its database goes on.
+func TestAPrimaryWithoutItsAgentIsFencedAndReplaced(t *testing.T) {
+	inLab(t, 32, three, func(t *testing.T, l *lab) {
+		before, old := l.watched("5s")
+		old.crash()
+		after := l.replaced(before, time.Minute)
+		l.lostNone(after)
+		old.start()
+		l.until("whole again", 5*time.Minute, guarded(3))
+	})
+}
+
+// An agent that is back within the lease costs its database nothing.
+func TestAnAgentThatIsBackInTimeKeepsThePrimary(t *testing.T) {
+	inLab(t, 33, three, func(t *testing.T, l *lab) {
+		before, old := l.watched("20s")
+		for range 5 {
+			old.crash()
+			time.Sleep(time.Second)
+			old.start()
+			l.until("whole again", time.Minute, guarded(3))
+			time.Sleep(5 * time.Second)
+		}
+		after, _ := l.until("whole again", time.Minute, guarded(3))
+		if after.State.Primary.Epoch != before.State.Primary.Epoch || old.units.Starts("db") != 1 {
+			t.Errorf("primary = %+v, and its database was started %d times", after.State.Primary, old.units.Starts("db"))
+		}
+	})
+}
+
+// A database that ended on a host that lives is started again in its place.
+func TestACrashedDatabaseIsRevivedInPlace(t *testing.T) {
+	inLab(t, 34, three, func(t *testing.T, l *lab) {
+		before, old := l.watched("5s")
+		l.write(old, "before")
+		old.units.Exit("db", 139)
+		began := time.Now()
+		after, _ := l.until("writable again", time.Minute, func(r ferryman.Report) bool {
+			svc, _ := r.View.Nodes[r.State.Primary.Node].Status.Service("db")
+			return svc.Instance.Writable && svc.Unit.StartID != service(before, before.State.Primary.Node).Unit.StartID
+		})
+		if took := time.Since(began); took > time.Second || after.State.Primary.Epoch != before.State.Primary.Epoch {
+			t.Errorf("it took %v, primary %+v", took, after.State.Primary)
+		}
+		l.lostNone(after)
+	})
+}
+
+func service(r ferryman.Report, id ferryman.NodeID) ferryman.ServiceStatus {
+	s, _ := r.View.Nodes[id].Status.Service("db")
+	return s
+}
+
+// A rolling restart of all agents, the leader's and the primary's among them.
+func TestAgentsRestartUnderALongerLease(t *testing.T) {
+	inLab(t, 35, three, func(t *testing.T, l *lab) {
+		before, old := l.watched("2s")
+		l.doc.set(document(3, 3, "  failover: {mode: automatic, leaseTTL: 2s}\nagent: {restartGeneration: 1}"))
+		after, _ := l.until("restarted", 10*time.Minute, func(r ferryman.Report) bool {
+			return guarded(3)(r) && r.State.Rollout.Generation == 3
+		})
+		if after.State.Primary.Epoch != before.State.Primary.Epoch || old.units.Starts("db") != 1 || old.guard.Kills() != 0 {
+			t.Errorf("primary = %+v, database started %d times, guard killed %d times", after.State.Primary, old.units.Starts("db"), old.guard.Kills())
+		}
+		for name, h := range l.hosts {
+			if v := after.View.Nodes[l.id(after, name)]; v.Status.Agent.RestartGeneration != 1 {
+				t.Errorf("the agent of %s was not restarted", h.name)
+			}
+		}
+	})
+}
+
+// Most agents are gone: nothing is promoted, and the primary fences itself.
+func TestWithoutAMajorityThePrimaryFencesItself(t *testing.T) {
+	inLab(t, 36, three, func(t *testing.T, l *lab) {
+		before, old := l.watched("5s")
+		for _, h := range l.others(old) {
+			h.crash()
+		}
+		time.Sleep(time.Minute)
+		if p := l.db.Primaries(); len(p) > 0 {
+			t.Errorf("%q accept writes", p)
+		}
+		for _, h := range l.others(old) {
+			h.start()
+		}
+		after, _ := l.until("whole again", 5*time.Minute, guarded(3))
+		l.lostNone(after)
+		_ = before
+	})
+}
+
+func TestTwoVotersAreTooFewForAutomaticFailover(t *testing.T) {
+	inLab(t, 37, []string{"n1", "n2"}, func(t *testing.T, l *lab) {
+		l.form()
+		l.doc.set(automatic(2, 2, "5s"))
+		r, _ := l.until("it says so", time.Minute, func(r ferryman.Report) bool {
+			for _, w := range r.Decision.Waits {
+				if w.Code == "two-voters" && strings.Contains(w.Reason, "witness") {
+					return true
+				}
+			}
+			return false
+		})
+		if r.State.Primary.Lease != nil {
+			t.Errorf("lease = %+v", r.State.Primary.Lease)
+		}
+	})
+}
+
+// A stop that is announced hands the primary over first.
+func TestAStopOfThePrimaryHandsItOver(t *testing.T) {
+	inLab(t, 38, three, func(t *testing.T, l *lab) {
+		before, old := l.watched("5s")
+		l.write(old, "before")
+		if err := old.stop(); err != nil {
+			t.Fatal(err)
+		}
+		after := l.replaced(before, 10*time.Second)
+		l.lostNone(after)
+		if n := old.units.Starts("db"); n != 1 || !service(after, l.id(after, old.name)).Unit.Active {
+			t.Errorf("the database of the node that stopped was started %d times", n)
+		}
+		time.Sleep(time.Minute)
+		if old.guard.Kills() != 0 || old.guard.Armed() {
+			t.Errorf("its guard is armed (%v), or killed", old.guard.Armed())
+		}
+		old.start()
+		l.until("whole again", 5*time.Minute, guarded(3))
+	})
+}
+
+// Twenty in a row, with a person's word where the cluster asks for it.
+func TestTwentyFailovers(t *testing.T) {
+	inLab(t, 39, three, func(t *testing.T, l *lab) {
+		r, _ := l.watched("2s")
+		for i := range 20 {
+			old := l.primary(r)
+			l.write(old, fmt.Sprint("write ", i))
+			old.die()
+			if i%3 == 2 {
+				// The leader may be new in this moment.
+				l.until("a person's word", time.Minute, func(ferryman.Report) bool {
+					return l.ask(ferryman.Request{Kind: ferryman.RequestFailover, By: "a person"}) == nil
+				})
+			}
+			after := l.replaced(r, time.Minute)
+			l.lostNone(after)
+			old.boots()
+			r, _ = l.until("whole again", 5*time.Minute, guarded(3))
+		}
+	})
+}
+
+// ask has the leader take a request.
+func (l *lab) ask(r ferryman.Request) error {
+	_, leader, ok := l.report()
+	if !ok {
+		return ferryman.ErrUnavailable
+	}
+	b, ok := leader.backend()
+	if !ok {
+		return ferryman.ErrUnavailable
+	}
+	return b.Request(l.t.Context(), r)
+}

@@ -1,0 +1,152 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ferryman"
+	"ferryman/agent/lease"
+	"ferryman/agent/rpc"
+)
+
+// Renew grants the primary's lease, as the leader.
+func (b backend) Renew(ctx context.Context, req rpc.RenewRequest) (rpc.RenewReply, error) {
+	caller, ok := rpc.CallerFrom(ctx)
+	if !ok {
+		return rpc.RenewReply{}, fmt.Errorf("renew the lease: %w: nobody says who asks", ferryman.ErrInvalid)
+	}
+	id, _, _ := membership{b.n.store}.MemberByName(caller.Name)
+	length, err := b.n.grant(ctx, ferryman.NodeID(id), req.Epoch)
+	return rpc.RenewReply{Length: length}, err
+}
+
+// grant answers a primary that wants its lease. The barrier comes after the
+// request: a leader that was deposed without knowing grants nothing.
+func (n *node) grant(ctx context.Context, to ferryman.NodeID, epoch uint64) (ferryman.Duration, error) {
+	l, err := n.leads()
+	if err != nil {
+		return 0, err
+	}
+	if _, err := l.Barrier(ctx); err != nil {
+		return 0, fmt.Errorf("confirm leadership before the lease is granted: %w", err)
+	}
+	return n.granter.Grant(func() (uint64, ferryman.Duration, error) {
+		s, _ := n.store.State()
+		p := s.Primary
+		switch {
+		case p.Node != to || p.Epoch != epoch:
+			return 0, 0, fmt.Errorf("the lease of epoch %d: %w: the primary of epoch %d is %s", epoch, ferryman.ErrRefused, p.Epoch, s.Members[p.Node].Name)
+		case p.Lease == nil:
+			return 0, 0, fmt.Errorf("the lease of epoch %d: %w: failover is manual, and no lease is needed", epoch, ferryman.ErrRefused)
+		case s.Failover != nil:
+			return 0, 0, fmt.Errorf("the lease of epoch %d: %w: a failover is under way: %s", epoch, ferryman.ErrRefused, s.Failover.Why)
+		}
+		return p.Epoch, p.Lease.Length, nil
+	})
+}
+
+// openLease makes both ends of the primary's lease.
+func (n *node) openLease(guard lease.Guard) {
+	if guard == nil {
+		guard = unguarded{}
+	}
+	n.granter = lease.NewGranter(n.deps.Clock)
+	n.holder = lease.NewHolder(lease.Config{
+		Clock:   n.deps.Clock,
+		Wanted:  n.wantedLease,
+		Renew:   n.renew,
+		Guard:   guard,
+		Safe:    n.safe,
+		Expired: n.expired,
+		Changed: n.nudge,
+		Log:     n.log,
+	})
+}
+
+// nudge has the board look again.
+func (n *node) nudge() {
+	select {
+	case n.leaseMoved <- struct{}{}:
+	default:
+	}
+}
+
+// wantedLease is what this node's state says of its own lease.
+func (n *node) wantedLease() (lease.Wanted, <-chan struct{}) {
+	moved := n.store.Changed()
+	s, _ := n.store.State()
+	// After a restart the state is older than what this node knew, until a leader
+	// has told it what is committed.
+	if !n.caughtUp.Load() {
+		if s.Cluster == "" || !n.informed() {
+			return lease.Wanted{}, moved
+		}
+		n.caughtUp.Store(true)
+	}
+	w := lease.Wanted{Known: true}
+	if p := s.Primary; p.Node == n.id && p.Lease != nil {
+		w.Epoch, w.Length = p.Epoch, p.Lease.Length
+	}
+	return w, moved
+}
+
+// renew asks the leader, which may be this node.
+func (n *node) renew(ctx context.Context, epoch uint64) (ferryman.Duration, error) {
+	length, err := n.grant(ctx, n.id, epoch)
+	var not rpc.NotLeader
+	if !errors.As(err, &not) {
+		return length, err
+	}
+	if not.Leader.Address == "" {
+		return 0, errors.New("no leader is known: fewer than a majority of the agents reach each other")
+	}
+	peer, err := n.network.Peer(not.Leader.Name, not.Leader.Address)
+	if err != nil {
+		return 0, err
+	}
+	reply, err := peer.Renew(ctx, rpc.RenewRequest{Epoch: epoch})
+	return reply.Length, err
+}
+
+// safe makes sure that the database of this node, which is no primary with a
+// lease any more, accepts no writes; in manual mode the primary's may.
+func (n *node) safe(ctx context.Context) error {
+	s, _ := n.store.State()
+	if s.Primary.Node == n.id && s.Primary.Lease == nil {
+		return nil
+	}
+	writable, err := n.runner.Writable(ctx)
+	if !writable {
+		return nil
+	}
+	n.log.Warn("the database may accept writes and is not the primary any more; it is ended", "error", err)
+	return n.runner.Fence(ctx, s.Primary.Epoch)
+}
+
+// expired is what the guard does too.
+func (n *node) expired(ctx context.Context, epoch uint64) {
+	if err := n.runner.Fence(ctx, epoch); err != nil && ctx.Err() == nil {
+		n.log.Error("the database whose lease ran out was not ended by the agent; its guard does it", "epoch", epoch, "error", err)
+	}
+}
+
+// holdLease is the runner's: what may make the database writable waits for the
+// lease, and ends with it, once failover is automatic in force.
+func (n *node) holdLease(ctx context.Context, epoch uint64) (context.Context, context.CancelFunc, error) {
+	s, _ := n.store.State()
+	if l := s.Primary.Lease; l == nil || !l.Enforced {
+		return ctx, func() {}, nil
+	}
+	return n.holder.Hold(ctx, epoch)
+}
+
+// unguarded stands in where there is nothing to guard.
+type unguarded struct{}
+
+var errUnguarded = errors.New("this agent has no guard, without which no lease is asked for")
+
+func (unguarded) Check(context.Context) error                      { return errUnguarded }
+func (unguarded) Arm(context.Context, uint64, time.Duration) error { return errUnguarded }
+func (unguarded) Disarm(context.Context) error                     { return nil }

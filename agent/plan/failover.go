@@ -1,0 +1,275 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"ferryman"
+	"ferryman/upgrade"
+)
+
+// The bounds of flapping: after maxFailovers within failoverWindow the next one
+// is a person's to decide.
+const (
+	maxFailovers   = 3
+	failoverWindow = 10 * time.Minute
+)
+
+// surveyFor is how long a failover waits for an answer that it can do without.
+const surveyFor = 2 * time.Second
+
+// replaces begins a failover when the primary is lost.
+func (x *situation) replaces(p *proposal) bool {
+	why := x.lost()
+	if why == "" {
+		return false
+	}
+	recent := 0
+	for _, at := range x.s.Failovers {
+		if x.now.Sub(at) < failoverWindow {
+			recent++
+		}
+	}
+	if recent >= maxFailovers {
+		p.wait("flapping", x.s.Primary.Node, "the primary %s is lost (%s), and is the one after %d failovers within %s: find out why they end, then `ferryman failover` lets it be replaced",
+			x.name(x.s.Primary.Node), why, recent, failoverWindow)
+		return false
+	}
+	p.move(ferryman.Transition{Kind: ferryman.MoveBeginFailover, Node: x.s.Primary.Node, Reason: why})
+	return true
+}
+
+// lost says why the primary is to be replaced; empty while it is not. Most ways
+// to be lost end in one: its agent renews the lease no more.
+func (x *situation) lost() string {
+	if !x.enforced() || len(x.s.Holders()) == 0 {
+		return ""
+	}
+	n, ok := x.node(x.s.Primary.Node)
+	if !ok {
+		return ""
+	}
+	lease := x.s.Primary.Lease
+	if quiet := x.v.Lease.Quiet.Std(); x.v.Lease.Epoch == x.s.Primary.Epoch && quiet >= lease.Length.Std() {
+		return fmt.Sprintf("its lease of %s was not renewed for %s%s", lease.Length, quiet.Round(time.Millisecond), colon(n.View.Error))
+	}
+	pg, carried := x.passages()[n.ID()]
+	if !n.View.Reachable || x.s.Switchover != nil || carried && pg.Part == ferryman.PartDatabase {
+		return ""
+	}
+	svc := x.primaryService()
+	down := time.Duration(0)
+	if !n.View.DownSince.IsZero() {
+		down = min(x.now.Sub(n.View.DownSince), x.since(x.s.Primary.Since))
+	}
+	switch {
+	case svc.Instance.Running && !svc.Instance.Initialised:
+		return "it came up without its data" + colon(svc.Instance.Reason)
+	case !svc.Unit.Active && x.failedLast(n.ID(), svc.Slot, ferryman.OpStart):
+		return "its database ended (" + svc.Unit.Result + ") and could not be started again"
+	case !svc.Unit.Active && x.endedOften(n.ID(), svc.Slot):
+		return "its database ended again and again (" + svc.Unit.Result + ")"
+	case down >= 2*lease.Length.Std() && !svc.Instance.Writable:
+		return fmt.Sprintf("it has not accepted writes for %s%s", down.Round(time.Millisecond), colon(svc.Instance.Reason))
+	}
+	return ""
+}
+
+// endedOften tells that the service was started again lately and did not last.
+func (x *situation) endedOften(node ferryman.NodeID, service string) bool {
+	recent := 0
+	for _, st := range x.tried(node, service, ferryman.OpStart, 0) {
+		if !st.Open() && st.Rule == ferryman.RuleRepair && x.now.Sub(st.Outcome.Ended) < time.Minute {
+			recent++
+		}
+	}
+	return recent >= 2
+}
+
+// failover replaces a lost primary: it sees to it that the old one accepts no
+// writes, asks the others what they hold, and commits the epoch of the one that
+// holds most. The rule then promotes that one as it does any primary.
+func failover(x *situation, p *proposal) {
+	f := x.s.Failover
+	if f.Fenced == "" {
+		x.fence(p, f)
+		return
+	}
+	if !x.survey(p, f) {
+		return
+	}
+	x.succeed(p, f)
+}
+
+// fence waits until the old primary accepts no writes: for the receipt of its
+// own node, or until no lease can run.
+func (x *situation) fence(p *proposal, f *ferryman.Failover) {
+	if !x.automatic() && f.By == "" && len(x.tried(f.From, f.Slot, ferryman.OpFence, f.FirstStep)) == 0 {
+		p.move(ferryman.Transition{Kind: ferryman.MoveBackFailover, Reason: "failover.mode is manual now"})
+		return
+	}
+	fences := x.tried(f.From, f.Slot, ferryman.OpFence, f.FirstStep)
+	if f.Dead || slices.ContainsFunc(fences, func(st ferryman.Step) bool { return st.Args.Kill && st.Outcome.Done() }) {
+		p.move(ferryman.Transition{Kind: ferryman.MoveFenced, Node: f.From})
+		return
+	}
+	if lease := x.s.Primary.Lease; lease != nil {
+		rest := lease.Over() - x.v.Lease.Quiet.Std()
+		if x.v.Lease.Closed == f.FirstStep+1 && rest <= 0 {
+			p.move(ferryman.Transition{Kind: ferryman.MoveFenced, Node: f.From, Expired: true})
+			return
+		}
+		p.wait("lease", f.From, "the failover waits until no lease of %s can run any more, which is in %s", x.name(f.From), max(0, rest).Round(time.Millisecond))
+	}
+	if n, ok := x.node(f.From); ok && n.View.Reachable {
+		x.cancelOn(p, f.From, f.Slot, 0)
+		x.again(p, ferryman.Step{Op: ferryman.OpFence, Node: f.From, Service: f.Slot, Args: ferryman.Args{Epoch: x.s.Primary.Epoch, Kill: true}, Deadline: x.policy.WriteBudget}, f.FirstStep)
+	}
+}
+
+// survey asks every instance that answers what it holds; true when no answer
+// is waited for any more.
+func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
+	waiting := false
+	for _, n := range x.serve {
+		svc, ok := n.View.Status.Service(f.Slot)
+		if !ok || !n.View.Reachable || !svc.Instance.Running || n.Suffrage == "" {
+			continue
+		}
+		asked := x.tried(n.ID(), f.Slot, ferryman.OpPreflight, f.Survey)
+		switch last := len(asked) - 1; {
+		case last < 0 || !asked[last].Open() && !asked[last].Outcome.Done():
+			x.cancelOn(p, n.ID(), f.Slot, f.Survey)
+			x.again(p, ferryman.Step{Op: ferryman.OpPreflight, Node: n.ID(), Service: f.Slot, Deadline: x.policy.WriteBudget,
+				Args: ferryman.Args{Engine: x.engine, Epoch: x.s.Primary.Epoch + 1, Alone: true}}, f.Survey)
+			waiting = waiting || last < 0
+		case asked[last].Open():
+			waiting = waiting || x.since(asked[last].Since) < surveyFor
+		}
+	}
+	if waiting {
+		p.wait("survey", "", "the failover asks the others what they hold")
+	}
+	return !waiting
+}
+
+// cancelOn withdraws what an instance does for the old primary, but for what
+// replaces its data or its process.
+func (x *situation) cancelOn(p *proposal, node ferryman.NodeID, service string, since uint64) {
+	for _, st := range x.s.Ledger {
+		if !st.Open() || st.Node != node || st.Service != service || st.ID >= since && since > 0 {
+			continue
+		}
+		switch st.Op {
+		case ferryman.OpFollow, ferryman.OpVerify, ferryman.OpPreflight, ferryman.OpCheckpoint, ferryman.OpDrain, ferryman.OpUndrain, ferryman.OpRewind:
+			p.cancel = append(p.cancel, ferryman.Outcome{Step: st.ID, Status: ferryman.StatusCancelled, Ended: x.now, Reason: "the primary is lost"})
+		}
+	}
+}
+
+// succeed commits the epoch of the instance that holds most, if that is enough.
+func (x *situation) succeed(p *proposal, f *ferryman.Failover) {
+	survey := x.s.Survey()
+	var told []string
+	for _, h := range survey {
+		told = append(told, fmt.Sprintf("%s holds %d of history %s", x.name(h.Node), h.Position, h.History))
+	}
+	best, why := x.candidate(f, survey)
+	if why == "" {
+		why = x.lagging(f, survey, best)
+	}
+	if why != "" {
+		p.wait("failover-candidate", "", "nobody can take the place of %s by itself: %s (%s); bring more nodes back, or accept the loss with `ferryman failover NODE --primary-is-dead`",
+			x.name(f.From), why, strings.Join(append(told, x.unheard(survey)...), "; "))
+		return
+	}
+	p.move(ferryman.Transition{Kind: ferryman.MovePrimary, Node: best, Slot: f.Slot, Epoch: x.s.Primary.Epoch + 1,
+		Reason: fmt.Sprintf("%s; %s; %s", f.Why, f.Fenced, strings.Join(told, "; "))})
+}
+
+// candidate is the best that may become the primary, or why there is none. Of
+// equals the one that does not lead Raft and is not being carried is taken.
+func (x *situation) candidate(f *ferryman.Failover, survey []ferryman.Held) (best ferryman.NodeID, why string) {
+	why = "none of the others answers"
+	score := -1
+	for _, h := range survey {
+		n, ok := x.node(h.Node)
+		if !ok || f.To != "" && h.Node != f.To || n.Member.Want != ferryman.WantActive {
+			continue
+		}
+		if no := x.s.CannotReplace(h.Node); no != "" {
+			if best == "" {
+				why = no
+			}
+			continue
+		}
+		s := 0
+		if !n.Leader {
+			s++
+		}
+		if !n.Carried {
+			s += 2
+		}
+		if h.Node != f.From {
+			s += 4
+		}
+		if s > score {
+			best, score, why = h.Node, s, ""
+		}
+		if f.By != "" {
+			break // a person takes less, and then the most that there is
+		}
+	}
+	return best, why
+}
+
+// lagging says whether the best lacks more than maxLagBytes, where replication
+// is asynchronous. A person who asks for the failover takes it.
+func (x *situation) lagging(f *ferryman.Failover, survey []ferryman.Held, best ferryman.NodeID) string {
+	if f.By != "" || x.s.Primary.SyncReplicas > 0 || best == f.From || x.s.Accepted == nil {
+		return ""
+	}
+	var most, has uint64
+	if last := x.primaryService().Instance; last.History == x.s.Primary.History {
+		most = last.Position
+	}
+	for _, h := range survey {
+		if h.Node == best {
+			has = h.Position
+		}
+	}
+	limit := x.s.Accepted.Document.WithDefaults().Database.Failover.MaxLagBytes
+	if most > has && most-has > uint64(limit) {
+		return fmt.Sprintf("%s lacks %d of what %s had when it was seen last, and maxLagBytes is %s", x.name(best), most-has, x.name(f.From), limit)
+	}
+	return ""
+}
+
+// unheard are the members that may hold something and did not say.
+func (x *situation) unheard(survey []ferryman.Held) (out []string) {
+	for _, id := range x.s.Holders() {
+		if !slices.ContainsFunc(survey, func(h ferryman.Held) bool { return h.Node == id }) {
+			n, _ := x.node(id)
+			out = append(out, x.name(id)+" has not said"+colon(why(n)))
+		}
+	}
+	return out
+}
+
+func why(n upgrade.Node) string {
+	if n.Down != "" {
+		return n.Down
+	}
+	return "it has not answered yet"
+}
+
+// ill says why no copy of the data may be given up now: the primary is lost,
+// and what it acknowledged may be on any of the others.
+func (x *situation) ill() string {
+	if x.s.Primary.SyncReplicas == 0 || x.primaryService().Instance.Writable && x.v.Nodes[x.s.Primary.Node].Reachable {
+		return ""
+	}
+	return "the primary " + x.name(x.s.Primary.Node) + " does not accept writes, and what it acknowledged may be there only"
+}
