@@ -75,7 +75,7 @@ func newRoot() *cobra.Command {
 		}
 	}
 	add(groupWatch, "See what happens:", statusCommand(), nodesCommand(), planCommand(), rolloutCommand(), eventsCommand(), debugCommand())
-	add(groupChange, "Ask for something:", switchoverCommand(), restartCommand(), freezeCommand(), unfreezeCommand(), adoptCommand(), stopCommand(), leaveCommand())
+	add(groupChange, "Ask for something:", switchoverCommand(), failoverCommand(), restartCommand(), freezeCommand(), unfreezeCommand(), adoptCommand(), stopCommand(), leaveCommand())
 	add(groupSetUp, "Set up:", initCommand(), joinCommand(), certsCommand(), configCommand(), desiredCommand())
 	add(groupRun, "Run:", agentCommand(), apiServerCommand(), demoCommand())
 	root.AddCommand(demoAPIServerCommand(), demodbCommand(), versionCommand(), exitCodesTopic())

@@ -73,5 +73,9 @@ func (v LocalView) Missing() string {
 	case len(others) == 0:
 		return "a leader; this node is the only one, and will lead within seconds"
 	}
-	return "a leader: more than half of the voters must reach each other; look at the agents of " + strings.Join(others, ", ")
+	missing := "a leader: more than half of the voters must reach each other; look at the agents of " + strings.Join(others, ", ")
+	if l := v.State.Primary.Lease; l != nil && l.Enforced {
+		missing += "; nothing is promoted until then, and the primary accepts no writes once its lease of " + l.Length.String() + " has run out"
+	}
+	return missing
 }

@@ -14,6 +14,7 @@ import (
 func Status(w io.Writer, rep ferryman.Report, o Options) error {
 	p, r := newPage(w, o), report{rep}
 	r.header(p)
+	r.primary(p)
 	r.rollout(p)
 	p.line()
 	r.nodes(p)
@@ -39,6 +40,31 @@ func (r report) header(p *page) {
 	if f := r.State.Refused; f != nil && (a == nil || f.At.After(a.At)) {
 		p.line(text{"Refused ", red}, text{s: fmt.Sprintf("a document %s ago, nothing changed: %s", r.ago(f.At), strings.ReplaceAll(f.Reason, "\n", "; "))})
 	}
+}
+
+// primary says who accepts writes, and what happens when it is lost.
+func (r report) primary(p *page) {
+	s := r.State
+	if s.Primary.Epoch == 0 || s.Accepted == nil {
+		return
+	}
+	line := []text{{"Primary ", dim}, {r.name(s.Primary.Node), bold}}
+	l := s.Primary.Lease
+	switch {
+	case l != nil && l.Enforced:
+		more := fmt.Sprintf("   failover is automatic, lease %s", l.Length)
+		if s.Primary.SyncReplicas > 0 {
+			more += fmt.Sprintf(", what it acknowledges is on %d more", s.Primary.SyncReplicas)
+		} else {
+			more += fmt.Sprintf(", at most %s of asynchronous writes lost", s.Accepted.Document.WithDefaults().Database.Failover.MaxLagBytes)
+		}
+		line = append(line, text{s: more})
+	case s.Accepted.Document.Database.Failover.Mode == ferryman.FailoverAutomatic:
+		line = append(line, text{"   failover is automatic, and not in force yet", amber})
+	default:
+		line = append(line, text{s: "   failover is manual"})
+	}
+	p.line(line...)
 }
 
 // wanted is the document in a phrase.
@@ -67,6 +93,13 @@ func (r report) now(p *page) {
 			stage = "goes back: " + Brief(s.Back)
 		}
 		rows = append(rows, []text{{s: fmt.Sprintf("switchover %s → %s", r.name(s.From), r.name(s.To))}, {s: r.ago(s.Began)}, {s: "by " + s.By + ", " + stage, style: dim}})
+	}
+	if f := r.State.Failover; f != nil {
+		stage := "waits until " + r.name(f.From) + " accepts no writes"
+		if f.Fenced != "" {
+			stage = f.Fenced
+		}
+		rows = append(rows, []text{{"failover from " + r.name(f.From), red}, {s: r.ago(f.Began)}, {s: Brief(f.Why) + "; " + stage, style: dim}})
 	}
 	for _, s := range r.State.Ledger {
 		if s.Open() {
