@@ -116,6 +116,9 @@ type Database struct {
 	Unit string `yaml:"unit"`
 	// Exec is the user's program, with engine exec.
 	Exec string `yaml:"exec"`
+	// HealthListen is where the guard answers load balancers over HTTP, host:port;
+	// empty means that it does not.
+	HealthListen string `yaml:"health_listen"`
 	// SyncReplicas is how many replicas must hold a write before it counts.
 	SyncReplicas int `yaml:"sync_replicas"`
 }

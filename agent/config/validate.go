@@ -157,6 +157,9 @@ func (c *checker) database(d Database, witness bool) {
 	} else if d.Exec != "" {
 		c.bad("database.exec", "is for engine exec only")
 	}
+	if d.HealthListen != "" {
+		c.address("database.health_listen", d.HealthListen, true)
+	}
 	if d.SyncReplicas < 0 || d.SyncReplicas > 1 {
 		c.bad("database.sync_replicas", "%d: must be 0 or 1", d.SyncReplicas)
 	}
