@@ -47,6 +47,7 @@ var folders = []struct {
 	{"agent/identity", []string{"."}},
 	{"agent/rpc", []string{".", "agent/identity"}},
 	{"agent/source", []string{"."}},
+	{"agent/guard", []string{".", "dbhooks", "systemd"}},
 	{"agent/runner", []string{".", "dbhooks", "systemd", "upgrade/install"}},
 	{"agent/runner/fake", nil},
 	{"agent/reconcile", []string{".", "agent/state", "agent/plan"}},
@@ -63,8 +64,8 @@ var folders = []struct {
 	}},
 	{"cmd/agent/internal/render", []string{"."}},
 	{"cmd/agent", []string{
-		".", "agent", "agent/cluster", "agent/config", "agent/identity", "agent/rpc", "agent/source", "apiserver", "cmd/agent/internal/render",
-		"dbhooks/demodb", "demo", "systemd", "upgrade",
+		".", "agent", "agent/cluster", "agent/config", "agent/guard", "agent/identity", "agent/rpc", "agent/source", "apiserver",
+		"cmd/agent/internal/render", "dbhooks", "dbhooks/demodb", "demo", "systemd", "upgrade",
 	}},
 
 	{"scripts/tally", nil},
@@ -86,7 +87,7 @@ var modules = map[string][]string{
 	"github.com/spf13/viper":                    {"agent/config"},
 	"go.etcd.io/bbolt":                          {"agent/cluster"},
 	"go.yaml.in/yaml/v3":                        {"agent/config", "agent/source", "cmd/agent"},
-	"golang.org/x/sys":                          {"agent/rpc", "systemd", "upgrade/install"},
+	"golang.org/x/sys":                          {"agent/guard", "agent/rpc", "systemd", "upgrade/install"},
 	"golang.org/x/term":                         {"cmd/agent", "demo"},
 	"google.golang.org/genproto/googleapis/rpc": {"agent/rpc"},
 	"google.golang.org/grpc":                    {"agent", "agent/cluster", "agent/rpc"},
