@@ -80,21 +80,28 @@ func openHost(ctx context.Context, cfg config.Config, log *slog.Logger) (h *host
 func newEngine(ctx context.Context, db config.Database) (dbhooks.Engine, error) {
 	c := dbhooks.Config{Address: db.Address, Listen: db.Listen, Dir: db.DataDir, Program: db.Program, Username: db.Username,
 		Extra: map[string]string{"sync_replicas": fmt.Sprint(db.SyncReplicas)}}
-	if db.PasswordFile != "" {
+	return NewEngine(ctx, db.Engine, c, db.PasswordFile, db.Exec)
+}
+
+// NewEngine makes the engine of that name, as database.engine has it. The
+// password is read from its file, if there is one; hook is the program of the
+// engine exec.
+func NewEngine(ctx context.Context, name string, c dbhooks.Config, passwordFile, hook string) (dbhooks.Engine, error) {
+	if passwordFile != "" {
 		var err error
-		if c.Password, err = readPassword(db.PasswordFile); err != nil {
+		if c.Password, err = readPassword(passwordFile); err != nil {
 			return nil, err
 		}
 	}
-	switch db.Engine {
+	switch name {
 	case config.EngineDemodb:
 		return demodb.New(c), nil
 	case config.EngineRedis:
 		return redis.New(c), nil
 	case config.EngineExec:
-		return exec.New(ctx, c, db.Exec)
+		return exec.New(ctx, c, hook)
 	}
-	return nil, fmt.Errorf("database.engine %s: %w", db.Engine, ferryman.ErrUnsupported)
+	return nil, fmt.Errorf("database.engine %s: %w", name, ferryman.ErrUnsupported)
 }
 
 // close gives up what is held. The services go on running.

@@ -95,6 +95,38 @@ func SaveMarker(dir string, v any) error {
 	return nil
 }
 
+// FenceMarker makes the marker in dir say, durably, that the instance is fenced at epoch or at the newer one that it knows as fenced already. What else
+// an engine keeps in the file stays as it is. A marker of a newer epoch stays too: an old order says nothing about a newer primary. Where there is no
+// marker yet, or no dir, it makes one. It is for who fences without the engine; nothing may run the engine's operations at the same time.
+func FenceMarker(dir string, epoch uint64) error {
+	var m Marker
+	if err := LoadMarker(dir, &m); err != nil {
+		return err
+	}
+	fields := map[string]json.RawMessage{}
+	if err := LoadMarker(dir, &fields); err != nil {
+		return err
+	}
+	m, err := m.Fence(epoch)
+	if errors.Is(err, ErrEpoch) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(m)
+	if err == nil {
+		err = json.Unmarshal(raw, &fields) // over those of the same names
+	}
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
+		return fmt.Errorf("fence the epoch marker %s: %w", markerPath(dir), err)
+	}
+	return SaveMarker(dir, fields)
+}
+
 func markerPath(dir string) string { return filepath.Join(dir, "ferryman-marker.json") }
 
 // WriteFile replaces the file at path, durably and in one step: whoever reads it sees the old content or the new.

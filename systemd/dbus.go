@@ -3,9 +3,7 @@ package systemd
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -256,28 +254,51 @@ func (b *Bus) Status(ctx context.Context, name string) (UnitStatus, error) {
 	return st, err
 }
 
-// look reads the unit's properties, org.freedesktop.systemd1(5), and its control group.
+// Target is described at Units.
+func (b *Bus) Target(ctx context.Context, name string) (Target, error) {
+	_, svc, err := b.properties(ctx, name)
+	if err != nil {
+		return Target{}, err
+	}
+	group, err := unitCgroup(service(name), svc)
+	if err != nil {
+		return Target{}, err
+	}
+	dir, err := cgroupDir(group)
+	return Target{Cgroup: dir}, err
+}
+
+// look reads the unit's status and its control group.
 func (b *Bus) look(ctx context.Context, name string) (UnitStatus, string, error) {
-	if err := checkName(name); err != nil {
-		return UnitStatus{}, "", err
-	}
-	conn, err := b.connection()
+	unit, svc, err := b.properties(ctx, name)
 	if err != nil {
 		return UnitStatus{}, "", err
-	}
-	unit, err := conn.GetUnitPropertiesContext(ctx, service(name))
-	if err != nil {
-		return UnitStatus{}, "", fmt.Errorf("status of unit %s: %w", name, explain(err))
-	}
-	if load, _ := unit["LoadState"].(string); load != "loaded" {
-		return UnitStatus{}, "", fmt.Errorf("status of unit %s: %w: its load state is %q; install or unmask it", name, ErrNoUnit, load)
-	}
-	svc, err := conn.GetUnitTypePropertiesContext(ctx, service(name), "Service")
-	if err != nil {
-		return UnitStatus{}, "", fmt.Errorf("status of unit %s: %w", name, explain(err))
 	}
 	group, _ := svc["ControlGroup"].(string)
 	return unitStatus(unit, svc), group, nil
+}
+
+// properties reads what org.freedesktop.systemd1(5) says of the unit, and of it as a service.
+func (b *Bus) properties(ctx context.Context, name string) (unit, svc map[string]any, err error) {
+	if err := checkName(name); err != nil {
+		return nil, nil, err
+	}
+	conn, err := b.connection()
+	if err != nil {
+		return nil, nil, err
+	}
+	unit, err = conn.GetUnitPropertiesContext(ctx, service(name))
+	if err != nil {
+		return nil, nil, fmt.Errorf("status of unit %s: %w", name, explain(err))
+	}
+	if load, _ := unit["LoadState"].(string); load != "loaded" {
+		return nil, nil, fmt.Errorf("status of unit %s: %w: its load state is %q; install or unmask it", name, ErrNoUnit, load)
+	}
+	svc, err = conn.GetUnitTypePropertiesContext(ctx, service(name), "Service")
+	if err != nil {
+		return nil, nil, fmt.Errorf("status of unit %s: %w", name, explain(err))
+	}
+	return unit, svc, nil
 }
 
 func unitStatus(unit, svc map[string]any) UnitStatus {
@@ -319,28 +340,18 @@ func unitStatus(unit, svc map[string]any) UnitStatus {
 	return st
 }
 
-// cgroupProcs lists the processes in a control group and below it; one that is not there has none.
-func cgroupProcs(group string) ([]string, error) {
+// cgroupProcs lists the processes in a unit's control group and below it; one that is not there has none.
+func cgroupProcs(group string) ([]int, error) {
 	if group == "" || group == "/" {
 		return nil, nil
 	}
-	var pids []string
+	var all []int
 	for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"} { // v2, hybrid, v1
-		err := filepath.WalkDir(filepath.Join(mount, group), func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.Name() == "cgroup.procs" {
-				var raw []byte
-				raw, err = os.ReadFile(path)
-				pids = append(pids, strings.Fields(string(raw))...)
-			}
-			// A group that systemd removes while we look is empty; ENODEV is what its files say then.
-			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV) {
-				return nil
-			}
-			return err
-		})
+		pids, err := cgroupPids(filepath.Join(mount, group))
 		if err != nil {
 			return nil, err
 		}
+		all = append(all, pids...)
 	}
-	return pids, nil
+	return all, nil
 }

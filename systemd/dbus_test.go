@@ -111,7 +111,14 @@ func TestBus(t *testing.T) {
 		must("status", err)
 		return st
 	}
+	idle, err := u.Target(ctx, name)
+	must("target while it is down", err)
 	must("start", u.Start(ctx, Unit{Name: name}))
+	target, err := u.Target(ctx, name)
+	must("target while it runs", err)
+	if target != idle {
+		t.Errorf("target: got %+v while it runs, %+v while it is down; want the same", target, idle)
+	}
 	first := status()
 	if !first.Active || first.State != StateRunning || first.PID == 0 || first.StartID == "" || first.Since.IsZero() {
 		t.Errorf("status after start: got %+v", first)
@@ -134,6 +141,12 @@ func TestBus(t *testing.T) {
 		t.Errorf("status after kill: got %+v", got)
 	}
 	must("start after kill", u.Start(ctx, Unit{Name: name}))
+	must("kill without the bus", target.Kill(ctx))
+	if left, err := cgroupPids(target.Cgroup); len(left) > 0 || err != nil {
+		t.Errorf("processes after a kill without the bus: got %v, %v; want none", left, err)
+	}
+	must("stop after a kill without the bus", u.Stop(ctx, name))
+	must("start once more", u.Start(ctx, Unit{Name: name}))
 	must("stop", u.Stop(ctx, name))
 	if got := status(); got.Active {
 		t.Errorf("status after stop: got %+v", got)

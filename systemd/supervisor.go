@@ -255,7 +255,7 @@ func (s *Supervisor) follow(r *run) error {
 	r.stopping = true
 	s.mu.Unlock()
 	s.wake()
-	if err := s.insist(r, r.killAll); err != nil {
+	if err := s.insist(r, r.rec.killAll); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -321,29 +321,6 @@ func (r *run) wait(ctx context.Context) error {
 	}
 }
 
-// killAll sends SIGKILL until no process of this start is left. What forks meanwhile is found by the next round.
-func (r *run) killAll(ctx context.Context) error {
-	for {
-		left, err := members(r.rec.process, r.rec.mark())
-		if err != nil {
-			return fmt.Errorf("look for processes of unit %s: %w", r.rec.Name, err)
-		}
-		if len(left) == 0 {
-			return nil
-		}
-		for _, p := range left {
-			if err := p.signal(syscall.SIGKILL); err != nil {
-				return fmt.Errorf("unit %s: %w", r.rec.Name, err)
-			}
-		}
-		for _, p := range left {
-			if err := p.wait(ctx); err != nil {
-				return fmt.Errorf("unit %s: wait for killed process %d: %w: %w", r.rec.Name, p.PID, ErrNotEmpty, err)
-			}
-		}
-	}
-}
-
 // asked returns the start of name that still has processes, or nil, and notes that its end is wanted.
 func (s *Supervisor) asked(name string) (*run, error) {
 	if err := checkName(name); err != nil {
@@ -400,7 +377,7 @@ func (s *Supervisor) Kill(ctx context.Context, name string) error {
 
 func (s *Supervisor) kill(ctx context.Context, r *run) error {
 	// Not left to the watch alone, which waits for the main process first.
-	if err := r.killAll(ctx); err != nil {
+	if err := r.rec.killAll(ctx); err != nil {
 		return fmt.Errorf("kill: %w", err)
 	}
 	if err := r.wait(ctx); err != nil {
@@ -418,6 +395,11 @@ func (s *Supervisor) Restart(ctx context.Context, u Unit) error {
 		return err
 	}
 	return s.Start(ctx, u)
+}
+
+// Target is described at Units.
+func (s *Supervisor) Target(_ context.Context, name string) (Target, error) {
+	return Target{Record: recordPath(s.dir, name)}, checkName(name)
 }
 
 // Status is described at Units. A name that was never started is stopped, without StartID.

@@ -69,6 +69,8 @@ type Units interface {
 	// Restart is Stop and Start; afterwards StartID is another one.
 	Restart(ctx context.Context, u Unit) error
 	Status(ctx context.Context, name string) (UnitStatus, error)
+	// Target says where the unit's processes are found without this manager. It stays the same for as long as the host is up.
+	Target(ctx context.Context, name string) (Target, error)
 	// Changed gets a value after something may have changed. It is a wake-up, for one reader: changes coalesce, so look at Status.
 	Changed() <-chan struct{}
 }

@@ -173,6 +173,11 @@ func (u *Units) Status(_ context.Context, name string) (systemd.UnitStatus, erro
 	return n.status, nil
 }
 
+// Target is described at systemd.Units. It names nothing that exists: who wants to kill a fake's program calls Kill.
+func (u *Units) Target(_ context.Context, name string) (systemd.Target, error) {
+	return systemd.Target{Record: "/nonexistent/" + name + ".json"}, nil
+}
+
 func (u *Units) active(name string) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
