@@ -31,12 +31,13 @@ type host struct {
 
 type units interface {
 	runner.Units
+	Target(ctx context.Context, name string) (systemd.Target, error)
 	Close() error
 }
 
 // openHost makes the service manager, the installed releases and the engine
 // that the configuration names. A witness has no service.
-func openHost(ctx context.Context, cfg config.Config, log *slog.Logger) (h *host, err error) {
+func openHost(ctx context.Context, cfg config.Config, version string, log *slog.Logger) (h *host, err error) {
 	h = &host{}
 	defer func() {
 		if err != nil {
@@ -73,14 +74,20 @@ func openHost(ctx context.Context, cfg config.Config, log *slog.Logger) (h *host
 		s.LogFile = filepath.Join(cfg.DataDir, db.Slot+".log")
 		s.Log = func() string { return runner.LogTail(s.LogFile) }
 	}
+	s.Mark = func(epoch uint64) error { return dbhooks.FenceMarker(db.DataDir, epoch) }
 	h.services = []runner.Service{s}
+	h.guard = newKeeper(cfg, version, s, h.units)
 	return h, nil
 }
 
 func newEngine(ctx context.Context, db config.Database) (dbhooks.Engine, error) {
-	c := dbhooks.Config{Address: db.Address, Listen: db.Listen, Dir: db.DataDir, Program: db.Program, Username: db.Username,
+	return NewEngine(ctx, db.Engine, engineConfig(db), db.PasswordFile, db.Exec)
+}
+
+// engineConfig is without the password.
+func engineConfig(db config.Database) dbhooks.Config {
+	return dbhooks.Config{Address: db.Address, Listen: db.Listen, Dir: db.DataDir, Program: db.Program, Username: db.Username,
 		Extra: map[string]string{"sync_replicas": fmt.Sprint(db.SyncReplicas)}}
-	return NewEngine(ctx, db.Engine, c, db.PasswordFile, db.Exec)
 }
 
 // NewEngine makes the engine of that name, as database.engine has it. The

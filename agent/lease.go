@@ -85,8 +85,9 @@ func (n *node) wantedLease() (lease.Wanted, <-chan struct{}) {
 		}
 		n.caughtUp.Store(true)
 	}
-	w := lease.Wanted{Known: true}
-	if p := s.Primary; p.Node == n.id && p.Lease != nil {
+	p := s.Primary
+	w := lease.Wanted{Known: true, Soon: p.Lease != nil && len(n.services) > 0}
+	if p.Node == n.id && p.Lease != nil {
 		w.Epoch, w.Length = p.Epoch, p.Lease.Length
 	}
 	return w, moved
@@ -150,3 +151,4 @@ var errUnguarded = errors.New("this agent has no guard, without which no lease i
 func (unguarded) Check(context.Context) error                      { return errUnguarded }
 func (unguarded) Arm(context.Context, uint64, time.Duration) error { return errUnguarded }
 func (unguarded) Disarm(context.Context) error                     { return nil }
+func (unguarded) Dismiss(context.Context) error                    { return nil }

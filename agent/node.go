@@ -138,7 +138,7 @@ func (n *node) openRunner(ctx context.Context) error {
 		Log:      n.log,
 	}
 	if d.Units == nil {
-		host, err := openHost(ctx, n.cfg, n.log)
+		host, err := openHost(ctx, n.cfg, n.deps.Version, n.log)
 		if err != nil {
 			return err
 		}

@@ -29,9 +29,10 @@ func describe(path string) (ferryman.Archive, error) {
 func (s *stage) firstDocument() (ferryman.Document, error) {
 	first, next, broken := s.eng.versions()
 	d := ferryman.Document{
-		Cluster:  ferryman.ClusterName(clusterID),
-		Nodes:    3,
-		Database: ferryman.Database{Engine: s.eng.name(), Version: first},
+		Cluster: ferryman.ClusterName(clusterID),
+		Nodes:   3,
+		Database: ferryman.Database{Engine: s.eng.name(), Version: first,
+			Failover: ferryman.FailoverPolicy{Mode: ferryman.FailoverAutomatic, LeaseTTL: ferryman.Duration(2 * time.Second)}},
 		Releases: map[string]ferryman.Release{},
 		Rollout:  ferryman.Policy{Bake: ferryman.Duration(time.Second), MinHealthy: ferryman.Duration(time.Second), StepDeadline: ferryman.Duration(30 * time.Second)},
 	}

@@ -23,6 +23,8 @@ type Wanted struct {
 	// Epoch is that under which this node is the primary with a lease; zero when
 	// it is not, or needs none.
 	Epoch uint64
+	// Soon tells that a lease may be wanted at any time: the guard is to be there.
+	Soon bool
 	// Length is the committed one. It says how often to ask; what counts is what
 	// is granted.
 	Length ferryman.Duration
@@ -36,8 +38,11 @@ type Guard interface {
 	// is armed anew before. It returns once the guard holds the deadline.
 	Arm(ctx context.Context, epoch uint64, deadline time.Duration) error
 	// Disarm lets the database be: it is known to accept no writes, or needs no
-	// lease. It is idempotent, and does not start a guard that is not there.
+	// lease. It is idempotent.
 	Disarm(ctx context.Context) error
+	// Dismiss ends the guard, as far as nothing else needs it: failover is
+	// manual. It is called disarmed, and is idempotent.
+	Dismiss(ctx context.Context) error
 }
 
 // Config is what a Holder works with.
@@ -126,10 +131,11 @@ func (h *Holder) step(ctx context.Context, want Wanted) time.Duration {
 	case !want.Known:
 		return idle
 	case want.Epoch == 0:
-		if err := h.release(ctx); err != nil && ctx.Err() == nil {
-			h.cfg.Log.Warn("the guard is still armed", "error", err)
+		if err := h.rest(ctx, want.Soon); err != nil && ctx.Err() == nil {
+			h.say(fmt.Sprintf("the guard is not as it should be: %v", err))
 			return time.Second
 		}
+		h.say("")
 		return idle
 	}
 	length := want.Length.Std()
@@ -170,10 +176,21 @@ func (h *Holder) renew(ctx context.Context, epoch uint64) error {
 	return nil
 }
 
+// rest has the guard ready, or gone, while this node needs no lease.
+func (h *Holder) rest(ctx context.Context, soon bool) error {
+	if err := h.release(ctx); err != nil {
+		return fmt.Errorf("it may still be armed: %w", err)
+	}
+	if soon {
+		return h.cfg.Guard.Check(ctx)
+	}
+	return h.cfg.Guard.Dismiss(ctx)
+}
+
 // release ends what was armed once this node is no primary with a lease.
 func (h *Holder) release(ctx context.Context) error {
 	h.mu.Lock()
-	h.ended, h.failing = "", ""
+	h.ended = ""
 	h.change(0, 0, 0)
 	h.mu.Unlock()
 	if !h.armed {
