@@ -66,8 +66,8 @@ var folders = []struct {
 	}},
 	{"cmd/agent/internal/render", []string{"."}},
 	{"cmd/agent", []string{
-		".", "agent", "agent/cluster", "agent/config", "agent/guard", "agent/identity", "agent/rpc", "agent/source", "apiserver",
-		"cmd/agent/internal/render", "dbhooks", "dbhooks/demodb", "demo", "systemd", "upgrade",
+		".", "agent", "agent/cluster", "agent/config", "agent/identity", "agent/rpc", "agent/source", "apiserver", "cmd/agent/internal/render",
+		"dbhooks/demodb", "demo", "systemd", "upgrade",
 	}},
 
 	{"scripts/tally", nil},

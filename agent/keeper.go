@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -127,4 +128,28 @@ func (k *keeper) Dismiss(ctx context.Context) error {
 		err = client.Quit(ctx)
 	}
 	return err
+}
+
+// RunGuard is the guard's process, with the spec that an agent wrote.
+func RunGuard(ctx context.Context, path string, standby bool, version string, log *slog.Logger) error {
+	spec, err := guard.ReadSpec(path)
+	if err != nil {
+		return err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return guard.Run(ctx, guard.Config{
+		Spec: spec, Version: version, Program: program, Args: []string{"guard", "--spec", path},
+		Standby: standby, Alone: os.Getenv("NOTIFY_SOCKET") != "", Log: log,
+		Engine: func(ctx context.Context) (dbhooks.Engine, error) {
+			return NewEngine(ctx, spec.Engine, spec.Database, spec.PasswordFile, spec.Exec)
+		},
+		Ready: func() {
+			if err := systemd.Ready(); err != nil {
+				log.Warn("systemd was not told that the guard holds", "error", err)
+			}
+		},
+	})
 }

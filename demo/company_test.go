@@ -22,7 +22,10 @@ import (
 
 // company is a cluster of real processes, with a client that writes, for a test
 // and its subtests.
-type company struct{ *play }
+type company struct {
+	*play
+	failover ferryman.FailoverPolicy // manual, unless a test says otherwise before it opens
+}
 
 // light is demodb in small archives: their program only calls this binary. It
 // has more versions than the demo plays.
@@ -63,7 +66,7 @@ func newCompany(t *testing.T, configuration string) *company {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &company{&play{stage: st, writer: newWriter(st, eng)}}
+	c := &company{play: &play{stage: st, writer: newWriter(st, eng)}}
 	t.Cleanup(func() {
 		c.writer.stop()
 		c.sane(t)
@@ -113,6 +116,7 @@ func (c *company) open(t *testing.T) {
 	if c.doc, err = c.stage.firstDocument(); err != nil {
 		t.Fatal(err)
 	}
+	c.doc.Database.Failover = c.failover
 	canary := 0
 	c.doc.Rollout.Canary, c.doc.Rollout.Bake, c.doc.Rollout.MinHealthy = &canary, 0, ferryman.Duration(100*time.Millisecond)
 	c.change(t)

@@ -58,6 +58,13 @@ var verbs = map[string]func(context.Context, []string) int{
 		}
 		return 0
 	},
+	"guard": func(ctx context.Context, args []string) int {
+		// guard --spec FILE [--standby]
+		if err := agent.RunGuard(ctx, args[1], len(args) > 2, "0.1.0-test", slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
+			return failed(err)
+		}
+		return 0
+	},
 	"demo-api-server": func(ctx context.Context, args []string) int {
 		if err := ServeAPI(ctx, args[0], args[1], slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
 			return failed(err)
