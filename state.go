@@ -2,6 +2,7 @@ package ferryman
 
 import (
 	"cmp"
+	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -176,6 +177,9 @@ type Accepted struct {
 	Document Document  `json:"document"`
 	Digest   string    `json:"digest"`
 	At       time.Time `json:"at"`
+	// Envelope is what the document came in, with its signatures, so that every
+	// node can verify it by itself; empty where documents are not signed.
+	Envelope json.RawMessage `json:"envelope,omitempty"`
 	// Implicit tells that the document named no generation: Document.Generation
 	// then counts changes of content.
 	Implicit bool `json:"implicit,omitempty"`

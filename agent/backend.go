@@ -59,7 +59,8 @@ const intentWait = 5 * time.Second
 // runStep starts a step, or says how far it is. Nothing of it comes from the
 // call: the node waits until its own state holds the intent, still open and
 // under the caller's term, and reads the step there. So what is not committed
-// cannot run, and neither can what a deposed leader asks for.
+// cannot run, and neither can what a deposed leader asks for, or what rests on a
+// document that this node does not trust.
 func (n *node) runStep(ctx context.Context, ref rpc.StepRef) (ferryman.Outcome, error) {
 	fail := func(format string, args ...any) (ferryman.Outcome, error) {
 		return ferryman.Outcome{}, fmt.Errorf("step %d: %w: %s", ref.Step, ferryman.ErrRefused, fmt.Sprintf(format, args...))
@@ -81,6 +82,9 @@ func (n *node) runStep(ctx context.Context, ref rpc.StepRef) (ferryman.Outcome, 
 		return fail("it is for node %s, and this is %s", st.Node, n.id)
 	case !st.Open():
 		return fail("it is closed (%s)", st.Outcome.Status)
+	}
+	if err := n.trust.allows(s, st); err != nil {
+		return fail("%v", err)
 	}
 	return n.runner.Run(st)
 }

@@ -21,7 +21,6 @@ import (
 	"ferryman/agent/reconcile"
 	"ferryman/agent/rpc"
 	"ferryman/agent/runner"
-	"ferryman/agent/source"
 	"ferryman/agent/state"
 )
 
@@ -35,6 +34,7 @@ type node struct {
 	id       ferryman.NodeID
 	bootID   string
 	identity *identity.Identity
+	trust    *trust
 	members  *rpc.Members
 	contacts contacts // as written down; see contactsFile
 	network  Network
@@ -113,6 +113,9 @@ func open(ctx context.Context, cfg config.Config, deps Deps) (_ *node, err error
 		return nil, fmt.Errorf("%w: %s; to make this host a new node, move %s away", ErrDeparted, why, cfg.DataDir)
 	}
 	if err := n.openIdentity(ctx); err != nil {
+		return nil, err
+	}
+	if n.trust, err = openTrust(cfg, n.identity.Self().Cluster); err != nil {
 		return nil, err
 	}
 	if err := n.openRaft(); err != nil {
@@ -234,22 +237,15 @@ func (n *node) openLoop() error {
 		Store:  n.store,
 		Peers:  peers{n},
 		Source: src,
-		Parse:  parse,
+		Parse:  n.trust.parse,
+		Renews: n.trust.renews,
+		Allows: n.trust.allows,
 		Hosts:  n.hosts,
 		Lease:  n.granter,
 		Wake:   n.wake,
 		Log:    n.log,
 	})
 	return nil
-}
-
-// parse reads a document; its digest is that of what it says.
-func parse(raw []byte) (ferryman.Accepted, error) {
-	d, err := source.Parse(raw, "desired state")
-	if err != nil {
-		return ferryman.Accepted{}, err
-	}
-	return ferryman.Accepted{Document: d, Digest: source.Digest(d)}, nil
 }
 
 // close closes what was opened, the last first. What is closed already is no

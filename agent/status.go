@@ -48,6 +48,11 @@ func (b *board) look() (ferryman.NodeStatus, <-chan struct{}) {
 	if why := n.holder.Problem(); why != "" {
 		next.Problems = append(slices.Clip(next.Problems), why)
 	}
+	s, _ := n.store.State()
+	// A log that is replayed holds documents that are older than what is known.
+	if why := n.trust.look(s); why != "" && n.caughtUp.Load() {
+		next.Problems = append(slices.Clip(next.Problems), why)
+	}
 	if why := n.raft.Slow(); why != "" {
 		next.Problems = append(slices.Clip(next.Problems), why)
 	}

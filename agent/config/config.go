@@ -66,6 +66,11 @@ type Source struct {
 	// CAFile holds the authorities that URL's certificate must lead to; empty
 	// means those that the host trusts.
 	CAFile string `yaml:"ca_file"`
+	// TrustedKeys are files with the public keys that documents must be signed by,
+	// and directories of them; without any, documents are not signed.
+	TrustedKeys []string `yaml:"trusted_keys"`
+	// Signatures is by how many of them.
+	Signatures int `yaml:"signatures"`
 	// PollInterval is how often it is asked where long polling is not offered.
 	PollInterval ferryman.Duration `yaml:"poll_interval"`
 }
@@ -136,7 +141,7 @@ func Default() Config {
 		Node:          Node{Listen: ":7440"},
 		DataDir:       "/var/lib/ferryman",
 		ControlSocket: "/run/ferryman/agent.sock",
-		Source:        Source{PollInterval: ferryman.Duration(30 * time.Second)},
+		Source:        Source{Signatures: 1, PollInterval: ferryman.Duration(30 * time.Second)},
 		Cluster: Cluster{
 			MaxVoters:        ferryman.DefaultMaxVoters,
 			DeadAfter:        ferryman.DefaultDeadAfter,

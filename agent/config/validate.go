@@ -125,6 +125,15 @@ func (c *checker) source(s Source) {
 	if s.CAFile != "" && !strings.HasPrefix(s.URL, "https://") {
 		c.bad("source.ca_file", "is for a source.url that begins with https:// only")
 	}
+	for i, path := range s.TrustedKeys {
+		c.required(fmt.Sprintf("source.trusted_keys[%d]", i), path, " to a file or a directory")
+	}
+	switch {
+	case s.Signatures < 1:
+		c.bad("source.signatures", "%d: must be 1 or more", s.Signatures)
+	case s.Signatures > 1 && len(s.TrustedKeys) == 0:
+		c.bad("source.signatures", "is set without source.trusted_keys: no signature is looked at")
+	}
 	if s.PollInterval < ferryman.Duration(100*time.Millisecond) {
 		c.bad("source.poll_interval", "%s: must be 100ms or more", s.PollInterval)
 	}

@@ -80,7 +80,7 @@ func (t *term) judge(s ferryman.State, now time.Time) bool {
 	if d == nil {
 		return false
 	}
-	if d.err == nil && s.Accepted != nil && s.Accepted.Digest == d.accepted.Digest {
+	if d.err == nil && s.Accepted != nil && s.Accepted.Digest == d.accepted.Digest && !t.renews(*s.Accepted, d.accepted) {
 		t.pending = nil
 		return false
 	}
@@ -116,3 +116,5 @@ func (t *term) judge(s ferryman.State, now time.Time) bool {
 	}
 	return true
 }
+
+func (t *term) renews(old, now ferryman.Accepted) bool { return t.Renews != nil && t.Renews(old, now) }

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -87,6 +88,12 @@ type Config struct {
 	Source Source
 	// Parse reads a document. With an error it may still say the digest.
 	Parse func(raw []byte) (ferryman.Accepted, error)
+	// Renews tells whether a document that says what the one in force says is to
+	// replace it, for its signatures. Nil means never.
+	Renews func(old, now ferryman.Accepted) bool
+	// Allows says why this node does not carry out a step that is the leader's.
+	// Nil allows all.
+	Allows func(ferryman.State, ferryman.Step) error
 	// Hosts is nil when no api-server is configured.
 	Hosts Hosts
 	// Lease is nil where no primary has one.
@@ -313,7 +320,7 @@ func (t *term) turn() {
 	}
 	t.lease(s)
 	cmd, d := Batch(s, t.view, t.outcomes(s), now)
-	d.Waits = append(d.Waits, t.troubles()...)
+	d.Waits = append(d.Waits, t.troubles(s)...)
 	switch {
 	case cmd.Empty():
 	case t.restless(now):
@@ -370,8 +377,9 @@ func (t *term) restless(now time.Time) bool {
 // ruleLeader stands in waits that come from the loop and not from the plan.
 const ruleLeader ferryman.Rule = "leader"
 
-// troubles are what the leader cannot reach outside of the cluster.
-func (t *term) troubles() []ferryman.Wait {
+// troubles are what the leader cannot reach outside of the cluster, and steps
+// that are refused where they are to be carried out.
+func (t *term) troubles(s ferryman.State) []ferryman.Wait {
 	var waits []ferryman.Wait
 	if t.sourceErr != "" {
 		waits = append(waits, ferryman.Wait{Rule: ruleLeader, Code: "source", Reason: "the desired state cannot be fetched, so the accepted one stays in force: " + t.sourceErr})
@@ -379,7 +387,35 @@ func (t *term) troubles() []ferryman.Wait {
 	if t.hostsErr != "" {
 		waits = append(waits, ferryman.Wait{Rule: ruleLeader, Code: "hosts", Reason: "the api-server does not say which hosts there are: " + t.hostsErr})
 	}
+	for _, st := range s.Ledger {
+		if !st.Open() {
+			continue
+		}
+		why := t.forbids(s, st)
+		if a := t.attempts[st.ID]; a != nil && a.refusals >= toldAfter {
+			why = a.why
+		}
+		if why != "" {
+			waits = append(waits, ferryman.Wait{Rule: st.Rule, Code: "step-refused", Node: st.Node,
+				Reason: fmt.Sprintf("%s on %s is not carried out: %s", st.Op, s.Members[st.Node].Name, why)})
+		}
+	}
 	return waits
+}
+
+// toldAfter is how often in a row a node refuses a step before that is told: it
+// may only be about to learn of a new term.
+const toldAfter = 3
+
+// forbids says why this node does not carry out a step of its own as the leader.
+func (t *term) forbids(s ferryman.State, st ferryman.Step) string {
+	if t.Allows == nil || !st.Op.ByLeader() {
+		return ""
+	}
+	if err := t.Allows(s, st); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // propose commits one command. It fails when the state refused it, although it

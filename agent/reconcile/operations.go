@@ -38,7 +38,7 @@ func (t *term) operate(s ferryman.State) {
 		if st.Op == ferryman.OpRequestHosts {
 			busy = &hosts
 		}
-		if *busy {
+		if *busy || t.forbids(s, st) != "" {
 			continue
 		}
 		*busy = true

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -13,6 +14,9 @@ type attempt struct {
 	calling bool
 	next    time.Time
 	pause   time.Duration
+	// refusals counts those in a row; why is the newest.
+	refusals int
+	why      string
 }
 
 // forget drops what concerns steps that are no longer open.
@@ -116,10 +120,15 @@ func (t *term) call(m ferryman.Member, id, index uint64) {
 		t.changed = true
 		switch {
 		case err != nil:
+			a.refusals, a.why = a.refusals+1, reason(err)
+			if !errors.Is(err, ferryman.ErrRefused) {
+				a.refusals = 0
+			}
 			t.log.Warn("a step could not be started; it will be asked for again", "step", id, "node", m.Name, "error", err)
 			a.next = time.Now().Add(a.pause)
 			a.pause = min(2*a.pause, retryLast)
 		case o.Status == ferryman.StatusRunning || o.Step != id:
+			a.refusals = 0
 			// The node's status says so too before long.
 			a.next, a.pause = time.Now().Add(retryLast), retryFirst
 		default:

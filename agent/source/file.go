@@ -76,7 +76,7 @@ func (f *File) read() ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("read the desired state: %s is not a regular file", f.path)
 	}
-	raw, err := readCapped(file, MaxDocument)
+	raw, err := readCapped(file, MaxEnvelope)
 	if err != nil {
 		return nil, fmt.Errorf("read the desired state: %s: %w", f.path, err)
 	}

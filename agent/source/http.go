@@ -91,7 +91,7 @@ func (h *HTTP) get(ctx context.Context, tag string) (answer, error) {
 		query.Set("wait", hold.String())
 		u.RawQuery = query.Encode()
 	}
-	return h.connection.do(ctx, http.MethodGet, &u, header, nil, hold, MaxDocument)
+	return h.connection.do(ctx, http.MethodGet, &u, header, nil, hold, MaxEnvelope)
 }
 
 func (h *HTTP) backOff() time.Duration {

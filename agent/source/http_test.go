@@ -75,8 +75,8 @@ func TestHTTPFaultsAreErrors(t *testing.T) {
 		"announced 1 GB": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "1000000000")
 			forever(w, r, make([]byte, 64<<10))
-		}, source.ErrTooLarge, "1000000000 bytes; at most 65536"},
-		"unannounced 1 GB": {func(w http.ResponseWriter, r *http.Request) { forever(w, r, make([]byte, 64<<10)) }, source.ErrTooLarge, "more than 65536 bytes"},
+		}, source.ErrTooLarge, "1000000000 bytes; at most 98304"},
+		"unannounced 1 GB": {func(w http.ResponseWriter, r *http.Request) { forever(w, r, make([]byte, 64<<10)) }, source.ErrTooLarge, "more than 98304 bytes"},
 		"slow body":        {func(w http.ResponseWriter, r *http.Request) { forever(w, r, []byte{' '}) }, ferryman.ErrUnavailable, "did not come in time"},
 		"no answer":        {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, ferryman.ErrUnavailable, "did not come in time"},
 		"cut": {func(w http.ResponseWriter, _ *http.Request) {

@@ -17,9 +17,13 @@ import (
 )
 
 // MaxDocument is the size of the largest document that is read, in bytes. An
-// accepted document travels through Raft twice, decoded and as it was fetched,
-// in one entry of at most 256 KiB.
+// accepted document travels through Raft twice, decoded and in its envelope, in
+// one entry of at most 256 KiB.
 const MaxDocument = 64 << 10
+
+// maxDecoded bounds a document as the cluster keeps it: few bytes of YAML can be
+// many of JSON.
+const maxDecoded = 128 << 10
 
 // Parse reads a desired-state document in YAML or JSON, and refuses whatever
 // Validate refuses or the text shows to be a mistake: unknown keys, a key that
@@ -44,7 +48,11 @@ func Parse(raw []byte, name string) (ferryman.Document, error) {
 		}
 	}
 	if len(d.problems) == 0 {
-		return doc, nil
+		size := len(canonical(doc))
+		if size <= maxDecoded {
+			return doc, nil
+		}
+		d.add(0, "", "takes %d bytes where the cluster keeps it; at most %d are kept", size, maxDecoded)
 	}
 	for i := range d.problems {
 		d.problems[i].Name = name

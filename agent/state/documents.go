@@ -1,13 +1,17 @@
 package state
 
-import "ferryman"
+import (
+	"bytes"
+
+	"ferryman"
+)
 
 // accept puts a document in force, or says why the one before stays.
 func (a *applier) accept(n ferryman.Accepted) error {
 	old := a.s.Accepted
 	d := n.Document
 	if old != nil && old.Digest == n.Digest {
-		return refuse("it is in force already")
+		return a.signedAnew(*old, n)
 	}
 	if d.Cluster != "" && d.Cluster != ferryman.ClusterName(a.s.Cluster) && d.Cluster != a.s.Cluster {
 		return refuse("it is meant for cluster %s; this is %s", d.Cluster, ferryman.ClusterName(a.s.Cluster))
@@ -23,6 +27,9 @@ func (a *applier) accept(n ferryman.Accepted) error {
 			return err
 		}
 	}
+	if err := a.wayBack(n); err != nil {
+		return err
+	}
 	for key, r := range d.Releases {
 		for _, k := range a.s.Complete {
 			if k.Release.Digest() != "" && key == ferryman.ReleaseKey(d.Database.Engine, k.Target.Version) && k.Release.Digest() != r.Digest() {
@@ -35,6 +42,33 @@ func (a *applier) accept(n ferryman.Accepted) error {
 	a.event("document", "", 0, false, "generation %d was accepted", n.Document.Generation)
 	if a.s.Stale() && a.s.Rollout.Supersedable() {
 		a.open()
+	}
+	return nil
+}
+
+// signedAnew takes other signatures of what is in force: after a rotation of
+// keys, or where there were none. Nothing else changes.
+func (a *applier) signedAnew(old, n ferryman.Accepted) error {
+	if len(n.Envelope) == 0 || bytes.Equal(old.Envelope, n.Envelope) {
+		return refuse("it is in force already")
+	}
+	old.Envelope = n.Envelope
+	a.s.Accepted, a.s.Refused = &old, nil
+	a.event("document", "", 0, false, "generation %d, which is in force, was signed anew", old.Document.Generation)
+	return nil
+}
+
+// wayBack wants a signed document to list the release that a failed rollout
+// goes back to: a node that joins in the middle installs nothing that the
+// document it can verify does not name.
+func (a *applier) wayBack(n ferryman.Accepted) error {
+	k := a.s.Complete[ferryman.PartDatabase]
+	if len(n.Envelope) == 0 || k.Release.Digest() == "" {
+		return nil
+	}
+	key := ferryman.ReleaseKey(n.Document.Database.Engine, k.Target.Version)
+	if _, ok := n.Document.Releases[key]; !ok {
+		return refuse("it does not list releases[%s], to which a failed rollout would go back; a signed document has to, as nothing else is installed", key)
 	}
 	return nil
 }
