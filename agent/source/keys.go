@@ -151,7 +151,7 @@ func (k Keys) Open(raw []byte, name string) (ferryman.Document, []string, error)
 	}
 	e, err := ParseEnvelope(raw)
 	if err != nil {
-		return fail("%v", err)
+		return fail("%s", strings.TrimPrefix(err.Error(), ferryman.ErrInvalid.Error()+": "))
 	}
 	good, bad := k.signers(e)
 	if len(good) < k.need {

@@ -1,6 +1,8 @@
 package state_test
 
 import (
+	"encoding/json"
+	"reflect"
 	"testing"
 	"time"
 
@@ -52,6 +54,11 @@ func TestDocuments(t *testing.T) {
 		{"another digest of a release", run, doc(2, other), "digest never changes"},
 		{"another digest of what is complete, not named in between",
 			apply(t, run, doc(2, func(d *ferryman.Document) { d.Releases = nil })), doc(3, other), "digest never changes"},
+		{"the same content, signed", run, signed(document(1, "1"), "a"), ""},
+		{"the same content, signed as it is", apply(t, run, signed(document(1, "1"), "a")), signed(document(1, "1"), "a"), "in force already"},
+		{"the same content, not signed any more", apply(t, run, signed(document(1, "1"), "a")), doc(1, same), "in force already"},
+		{"signed, without the release to go back to", run, signed(func() ferryman.Document { d := document(2, "2"); delete(d.Releases, "demodb/1"); return d }(), "a"), "does not list releases[demodb/1]"},
+		{"signed, with it", run, signed(document(2, "1"), "a"), ""},
 		{"while a rollout goes back", back, accept(document(3, "3")), ""},
 		{"before there is a cluster", ferryman.State{}, doc(1, same), "no cluster yet"},
 	})
@@ -60,6 +67,17 @@ func TestDocuments(t *testing.T) {
 		s := apply(t, minimal, accept(ferryman.Document{Nodes: 4}), accept(ferryman.Document{Nodes: 5}))
 		if got := s.Accepted.Document.Generation; got != 3 || !s.Accepted.Implicit {
 			t.Errorf("generation %d (implicit %v), want 3 by counting", got, s.Accepted.Implicit)
+		}
+	})
+	t.Run("other signatures change nothing else", func(t *testing.T) {
+		s := apply(t, run, signed(document(1, "1"), "a"))
+		got, want := *s.Accepted, *run.Accepted
+		if string(got.Envelope) != `"a"` || run.Accepted.Envelope != nil {
+			t.Errorf("envelope %s, and %s in the state before", got.Envelope, run.Accepted.Envelope)
+		}
+		got.Envelope = nil
+		if !reflect.DeepEqual(got, want) || s.Rollout == nil || s.Rollout.Generation != run.Rollout.Generation {
+			t.Errorf("accepted %+v, want %+v", got, want)
 		}
 	})
 	t.Run("a refused document is remembered once", func(t *testing.T) {
@@ -79,4 +97,10 @@ func TestDocuments(t *testing.T) {
 			t.Errorf("generation %d is carried and %d accepted, want 2 and 3", s.Rollout.Generation, s.Accepted.Document.Generation)
 		}
 	})
+}
+
+func signed(d ferryman.Document, by string) command {
+	c := accept(d)
+	c.Accept.Envelope = json.RawMessage(`"` + by + `"`)
+	return c
 }
