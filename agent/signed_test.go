@@ -128,7 +128,7 @@ func TestACompromisedApiServerOnlyHoldsUpdatesBack(t *testing.T) {
 			{"\x00garbage", "the document is not signed"},
 			{current[:len(current)/2], "the document is not signed"},
 			{first, "generation 1 is older than 2"},
-			{string(wrap(upgradeTo2(9)).Marshal()), "it has no signature, and 1 must be"},
+			{string(wrap(upgradeTo2(9)).Marshal()), "it has no signature, and needs 1"},
 			{string(swapped.Marshal()), "does not fit the content"},
 			{string(stolen.Marshal()), "does not fit the content"},
 			{signed(upgradeTo2(9), 9), "is not trusted"},

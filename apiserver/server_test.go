@@ -217,6 +217,31 @@ func TestABadFileKeepsTheLastGoodOne(t *testing.T) {
 	})
 }
 
+// Who signed a document is for the agents to judge: to the server an envelope is
+// a document, which passes through as it is.
+func TestAnEnvelopePassesThrough(t *testing.T) {
+	t.Parallel()
+	e := source.Envelope{Type: source.PayloadType, Payload: []byte("cluster: orders\ngeneration: 7\nnodes: 3\n")}
+	key, err := source.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Sign(key)
+	signed := "\n  " + string(e.Marshal()) + "\n\n"
+	r := start(t, apiserver.Config{})
+	replace(t, r.document, signed)
+	eventually(t, "the envelope is served, byte for byte", func() bool {
+		_, body, header := call(t, r, request{method: "GET", path: "/desired_state"})
+		return body == signed && header.Get(apiserver.HeaderProblem) == ""
+	})
+	e.Payload = []byte("generation: 7\nnodes: 3\n")
+	replace(t, r.document, string(e.Marshal()))
+	eventually(t, "one that no agent would take is told", func() bool {
+		_, body, header := call(t, r, request{method: "GET", path: "/desired_state"})
+		return body == signed && strings.HasPrefix(header.Get(apiserver.HeaderProblem), "cluster: is missing")
+	})
+}
+
 func TestToken(t *testing.T) {
 	t.Parallel()
 	token := filepath.Join(t.TempDir(), "token")

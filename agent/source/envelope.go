@@ -157,7 +157,7 @@ func Read(raw []byte, name string) (ferryman.Document, error) {
 	}
 	e, err := ParseEnvelope(raw)
 	if err != nil {
-		return ferryman.Document{}, fmt.Errorf("%s: %w", name, err)
+		return ferryman.Document{}, Problem{Name: name, Reason: strings.TrimPrefix(err.Error(), ferryman.ErrInvalid.Error()+": ")}
 	}
 	return e.document(name)
 }

@@ -155,14 +155,14 @@ func (k Keys) Open(raw []byte, name string) (ferryman.Document, []string, error)
 	}
 	good, bad := k.signers(e)
 	if len(good) < k.need {
-		why := "it has no signature"
-		if len(e.Signatures) > 0 {
-			why = fmt.Sprintf("%d of its signatures are by trusted keys", len(good))
+		why := fmt.Sprintf("it has %d of the %d signatures by trusted keys that it needs", len(good), k.need)
+		if len(e.Signatures) == 0 {
+			why = fmt.Sprintf("it has no signature, and needs %d", k.need)
 		}
 		if extra := len(bad) - maxTold; extra > 0 {
 			bad = append(bad[:maxTold:maxTold], fmt.Sprintf("and so on (%d more)", extra))
 		}
-		return fail("%s", strings.Join(append([]string{fmt.Sprintf("%s, and %d must be", why, k.need)}, bad...), "; "))
+		return fail("%s", strings.Join(append([]string{why}, bad...), "; "))
 	}
 	d, err := e.document(name)
 	return d, good, err

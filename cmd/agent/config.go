@@ -1,8 +1,11 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
+	"ferryman/agent"
 	"ferryman/agent/config"
 )
 
@@ -18,7 +21,12 @@ func configValidateCommand() *cobra.Command {
 			if server {
 				_, err = config.LoadAPIServer(path, environment())
 			} else {
-				_, err = loadConfig(path)
+				var cfg config.Config
+				if cfg, err = loadConfig(path); err == nil {
+					if _, err = agent.TrustedKeys(cfg.Source); err != nil {
+						err = fmt.Errorf("%s: %w", path, err)
+					}
+				}
 			}
 			if err != nil {
 				return unusable(err)
