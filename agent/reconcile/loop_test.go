@@ -3,10 +3,13 @@ package reconcile_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -229,6 +232,48 @@ func TestTheLeaderChangesTheGroupOneStepAtATime(t *testing.T) {
 		}
 		if got := g.count(ferryman.OpAdmit); got != 3 {
 			t.Errorf("%d changes, want 3: one was tried again", got)
+		}
+	})
+}
+
+// What this node does not allow as the leader, and what a node refuses, stays
+// open and is told, until it is allowed.
+func TestAStepThatIsRefusedIsTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, append(founded(), state.Command{Steps: []ferryman.Step{step("n2", ferryman.OpAdmit, nil), step("n3", ferryman.OpStart, nil)}}, frozen())...)
+		var trusted atomic.Bool
+		n := &nodes{g: g, calls: map[uint64]int{}}
+		n.run = func(id uint64) (ferryman.Outcome, error) {
+			if !trusted.Load() {
+				return ferryman.Outcome{}, fmt.Errorf("step %d: %w: nobody signed it there", id, ferryman.ErrRefused)
+			}
+			return done(id), nil
+		}
+		loop, stop := lead(g, n, func(c *reconcile.Config) {
+			c.Allows = func(_ ferryman.State, st ferryman.Step) error {
+				if !trusted.Load() && st.Op == ferryman.OpAdmit {
+					return errors.New("nobody signed it here")
+				}
+				return nil
+			}
+		})
+		defer stop()
+		told := func(what string) bool {
+			r, _ := loop.Report()
+			return slices.ContainsFunc(r.Decision.Waits, func(w ferryman.Wait) bool { return w.Code == "step-refused" && strings.Contains(w.Reason, what) })
+		}
+		time.Sleep(20 * time.Second)
+		if g.count(ferryman.OpAdmit) != 0 || !told("admit on n2 is not carried out: nobody signed it here") {
+			t.Errorf("the leader's own step was carried out %d times, or its refusal is not told", g.count(ferryman.OpAdmit))
+		}
+		if !stepOf(g, 2).Open() || !told("start on n3 is not carried out: step 2: nobody signed it there") {
+			t.Errorf("the node's refusal is not told; its step is %+v", stepOf(g, 2).Outcome)
+		}
+		trusted.Store(true)
+		time.Sleep(20 * time.Second)
+		if !stepOf(g, 1).Outcome.Done() || !stepOf(g, 2).Outcome.Done() || told("") {
+			t.Errorf("allowed, and the steps ended as %+v and %+v", stepOf(g, 1).Outcome, stepOf(g, 2).Outcome)
 		}
 	})
 }

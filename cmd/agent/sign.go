@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -141,7 +140,7 @@ func desiredVerifyCommand() *cobra.Command {
 				return err
 			}
 			say(c, "%s is good: cluster %s, generation %d, signed by %s", name, doc.Cluster, doc.Generation, strings.Join(signers, ", "))
-			_, err = io.WriteString(c.OutOrStdout(), string(e.Payload))
+			_, err = c.OutOrStdout().Write(e.Payload)
 			return err
 		}}
 	c.Flags().StringArrayVar(&paths, "keys", nil, "a file with a public key, or a directory of them (*.pub); may be given again")
