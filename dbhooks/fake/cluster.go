@@ -44,6 +44,7 @@ type Cluster struct {
 	mu       sync.Mutex
 	engines  map[string]*Engine
 	lag      time.Duration
+	volatile bool
 	sync     int
 	cut      map[[2]string]bool
 	versions map[string]Faults
@@ -72,6 +73,13 @@ func (c *Cluster) Lag(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.lag = d
+}
+
+// Volatile sets whether the data are in memory only, so that a process that is killed loses them.
+func (c *Cluster) Volatile(volatile bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.volatile = volatile
 }
 
 // Sync sets how many replicas must have a write before it is acknowledged; 0 by default.
@@ -187,7 +195,7 @@ func (e *Engine) receive() (moved bool) {
 		return false
 	}
 	switch {
-	case !source.running || source.bad().Hang || e.c.cut[[2]string{e.address, source.address}], f.Hang, f.LieHealthy,
+	case !source.running || len(source.log) == 0 || source.bad().Hang || e.c.cut[[2]string{e.address, source.address}], f.Hang, f.LieHealthy,
 		time.Since(e.started) < f.SlowCatchUp:
 		e.streaming = false
 		return false

@@ -21,7 +21,12 @@ func (e *Engine) Do(ctx context.Context, op ferryman.Op, args ferryman.Args) (fe
 	if !e.Traits().Can(op) {
 		return ferryman.Result{}, fmt.Errorf("fakedb: %s: %w", op, ferryman.ErrUnsupported)
 	}
-	if err := e.prepare(ctx, op); err != nil {
+	found := e.ended
+	err := e.prepare(ctx, op)
+	if err == nil && e.running && e.ended != found && op != ferryman.OpConfigure {
+		err = errEnded
+	}
+	if err != nil {
 		return ferryman.Result{}, fmt.Errorf("fakedb %s: %s: %w", e.address, op, err)
 	}
 	e.c.replicate()
@@ -73,6 +78,7 @@ func (e *Engine) wait(ctx context.Context, d time.Duration) error {
 
 // until waits for done; what is still missing is why.
 func (e *Engine) until(ctx context.Context, done func() (bool, string, error)) error {
+	found := e.ended
 	for {
 		e.c.replicate()
 		ok, why, err := done()
@@ -82,8 +88,8 @@ func (e *Engine) until(ctx context.Context, done func() (bool, string, error)) e
 		if err := e.wait(ctx, look); err != nil {
 			return &dbhooks.WaitError{Why: why, Err: err}
 		}
-		if !e.running {
-			return fmt.Errorf("%w: it ended meanwhile", ferryman.ErrUnavailable)
+		if !e.running || e.ended != found {
+			return errEnded
 		}
 	}
 }
@@ -95,8 +101,8 @@ func (e *Engine) do(ctx context.Context, op ferryman.Op, args ferryman.Args) (fe
 		if len(e.log) == 1 && e.log[0].history == "h0" {
 			return here(), nil
 		}
-		if len(e.log) > 0 {
-			return ferryman.Result{}, fmt.Errorf("%w: there are data here already", ferryman.ErrConflict)
+		if len(e.log) > 0 || e.marker.Epoch > 0 {
+			return ferryman.Result{}, fmt.Errorf("%w: there are, or were, data here already", ferryman.ErrConflict)
 		}
 		e.add(entry{history: "h0"})
 		return here(), nil
@@ -246,7 +252,10 @@ func (e *Engine) preflight(args ferryman.Args) ferryman.Result {
 		if _, err := e.marker.Promote(args.Epoch); err != nil {
 			r.Blockers = append(r.Blockers, err.Error())
 		}
-		if !e.writable && !e.streaming {
+		switch {
+		case len(e.log) == 0:
+			r.Blockers = append(r.Blockers, "there are no data here")
+		case !e.writable && !e.streaming && !args.Alone:
 			r.Blockers = append(r.Blockers, "it does not stream")
 		}
 	}

@@ -33,6 +33,7 @@ type Engine struct {
 
 	// What is in the process.
 	running   bool
+	ended     chan struct{} // closed when the process ends; each has its own
 	version   string
 	started   time.Time
 	crash     *time.Timer
@@ -113,6 +114,18 @@ func (e *Engine) Command(_ context.Context, home string) (dbhooks.Command, error
 	return dbhooks.Command{Exec: []string{"fakedb", version}}, nil
 }
 
+// Fence marks the instance fenced in what is on disk, as a guard does: no process needs to run, and one that runs is not told.
+func (e *Engine) Fence(epoch uint64) error {
+	e.c.mu.Lock()
+	defer e.c.mu.Unlock()
+	m, err := e.marker.Fence(epoch)
+	if err != nil {
+		return fmt.Errorf("fakedb %s: %w", e.address, err)
+	}
+	e.marker = m
+	return nil
+}
+
 // Start is the unit's: the process comes up, without writes.
 func (e *Engine) Start(exec []string, exit func(code int)) error {
 	e.c.mu.Lock()
@@ -128,10 +141,18 @@ func (e *Engine) Start(exec []string, exit func(code int)) error {
 		return errors.New(f.NoStart)
 	}
 	e.said = "fakedb " + e.version + " listens on " + e.address
-	e.running, e.started = true, time.Now()
+	e.running, e.started, e.ended = true, time.Now(), make(chan struct{})
 	e.primary, e.inForce = e.marker.Primary, maps.Clone(e.parameters)
 	if f.CrashAfter > 0 {
-		e.crash = time.AfterFunc(f.CrashAfter, func() { exit(3) })
+		ended := e.ended
+		e.crash = time.AfterFunc(f.CrashAfter, func() {
+			e.c.mu.Lock()
+			if e.ended == ended {
+				e.kill()
+			}
+			e.c.mu.Unlock()
+			exit(3)
+		})
 	}
 	e.c.replicate()
 	return nil
@@ -141,10 +162,34 @@ func (e *Engine) Start(exec []string, exit func(code int)) error {
 func (e *Engine) Stop() {
 	e.c.mu.Lock()
 	defer e.c.mu.Unlock()
+	e.end()
+}
+
+// Kill ends the process as SIGKILL and a power cut do: where the cluster is volatile, its data are gone too. The unit is not told; its Exit may follow.
+func (e *Engine) Kill() {
+	e.c.mu.Lock()
+	defer e.c.mu.Unlock()
+	e.kill()
+}
+
+// kill does nothing to an instance that does not run. c.mu is held.
+func (e *Engine) kill() {
+	running := e.running
+	e.end()
+	if running && e.c.volatile {
+		e.log = nil
+	}
+}
+
+// end is the process's. c.mu is held.
+func (e *Engine) end() {
 	e.c.replicate()
 	if e.crash != nil {
 		e.crash.Stop()
 		e.crash = nil
+	}
+	if e.running {
+		close(e.ended)
 	}
 	e.running, e.primary, e.writable, e.promoted, e.streaming, e.diverged, e.drained = false, false, false, false, false, false, false
 }
@@ -169,7 +214,7 @@ func (e *Engine) Status(ctx context.Context) (ferryman.Instance, error) {
 	in := ferryman.Instance{
 		Running: true, Initialised: len(e.log) > 0, Role: ferryman.RoleReplica, Writable: e.writable, Fenced: e.marker.Fenced, Version: e.version,
 		Epoch: e.marker.Epoch, History: e.history(), Position: uint64(len(e.log)), Following: e.marker.From, Streaming: e.streaming, Diverged: e.diverged,
-		Replicas: e.replicas(), Blockers: slices.Clone(f.Blockers), Drained: e.drained,
+		Replicas: e.replicas(), SyncReplicas: e.c.sync, Blockers: slices.Clone(f.Blockers), Drained: e.drained,
 	}
 	source := e.c.engines[e.marker.From]
 	switch {
@@ -198,16 +243,23 @@ func (e *Engine) Status(ctx context.Context) (ferryman.Instance, error) {
 	return in, nil
 }
 
-// hang waits for the end of ctx if the process runs and does not answer. c.mu is held, and not while it waits.
+// hang waits for the end of ctx, or of the process, if that runs and does not answer. c.mu is held, and not while it waits.
 func (e *Engine) hang(ctx context.Context) error {
 	if !e.running || !e.bad().Hang {
 		return ctx.Err()
 	}
+	ended := e.ended
 	e.c.mu.Unlock()
 	defer e.c.mu.Lock()
-	<-ctx.Done()
-	return ctx.Err()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-ended:
+		return errEnded
+	}
 }
+
+var errEnded = fmt.Errorf("%w: the process that was found ended meanwhile", ferryman.ErrUnavailable)
 
 // history is the id of the newest one in the log.
 func (e *Engine) history() string {
