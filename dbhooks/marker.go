@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"ferryman"
 )
 
 // ErrEpoch says that an operation came with an epoch that this instance may not act on: a newer primary is known, or this epoch was given to another
@@ -127,16 +129,51 @@ func FenceMarker(dir string, epoch uint64) error {
 	return SaveMarker(dir, fields)
 }
 
+// ReplaceMarker makes next durable in dir before it returns, in the place of old, which is what LoadMarker read there. When something else is there by
+// now it changes nothing: who may write is also decided by others, such as the guard that fences an instance, and an operation that was stopped since
+// it read the marker must not take that back.
+func ReplaceMarker[M comparable](dir string, old, next M) error {
+	raw, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	err = writeFile(markerPath(dir), append(raw, '\n'), 0o600, func() error { return CheckMarker(dir, old) })
+	if err != nil {
+		return fmt.Errorf("save the epoch marker: %w", err)
+	}
+	return nil
+}
+
+// CheckMarker fails when the marker in dir is not the one that is given.
+func CheckMarker[M comparable](dir string, want M) error {
+	var now M
+	if err := LoadMarker(dir, &now); err != nil {
+		return err
+	}
+	if now != want {
+		return fmt.Errorf("%w: %s was %+v and became %+v meanwhile", ferryman.ErrConflict, markerPath(dir), want, now)
+	}
+	return nil
+}
+
 func markerPath(dir string) string { return filepath.Join(dir, "ferryman-marker.json") }
 
 // WriteFile replaces the file at path, durably and in one step: whoever reads it sees the old content or the new.
 func WriteFile(path string, content []byte, mode os.FileMode) error {
+	return writeFile(path, content, mode, func() error { return nil })
+}
+
+// writeFile is WriteFile, if check, which is asked last, does not object.
+func writeFile(path string, content []byte, mode os.FileMode, check func() error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(content)
 	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = check()
+	}
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}

@@ -67,12 +67,30 @@ func (x *situation) lost() string {
 	switch {
 	case svc.Instance.Running && !svc.Instance.Initialised:
 		return "it came up without its data" + colon(svc.Instance.Reason)
+	case svc.Instance.Running && !svc.Instance.Writable && x.behind(n.ID(), svc) != "":
+		return x.behind(n.ID(), svc)
 	case !svc.Unit.Active && x.failedLast(n.ID(), svc.Slot, ferryman.OpStart):
 		return "its database ended (" + svc.Unit.Result + ") and could not be started again"
 	case !svc.Unit.Active && x.endedOften(n.ID(), svc.Slot):
 		return "its database ended again and again (" + svc.Unit.Result + ")"
 	case down >= 2*lease.Length.Std() && !svc.Instance.Writable:
 		return fmt.Sprintf("it has not accepted writes for %s%s", down.Round(time.Millisecond), colon(svc.Instance.Reason))
+	}
+	return ""
+}
+
+// behind says that another holds more than the primary that came up again: what
+// a crash left of its data is not all that it acknowledged.
+func (x *situation) behind(id ferryman.NodeID, svc ferryman.ServiceStatus) string {
+	history := x.s.Primary.History
+	for _, o := range x.serve {
+		s, ok := o.View.Status.Service(svc.Slot)
+		if !ok || o.ID() == id || history == "" || s.Instance.History != history {
+			continue
+		}
+		if svc.Instance.History != history || s.Instance.Position > svc.Instance.Position {
+			return fmt.Sprintf("it came up with %d of history %s, and %s holds %d of %s", svc.Instance.Position, svc.Instance.History, o.Name(), s.Instance.Position, history)
+		}
 	}
 	return ""
 }
