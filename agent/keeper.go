@@ -109,7 +109,7 @@ func (k *keeper) Disarm(ctx context.Context) error {
 		return err
 	}
 	st, err := client.Check(ctx)
-	if err == nil {
+	if err == nil && st.Epoch > 0 {
 		_, err = client.Disarm(ctx, st.Epoch)
 	}
 	return err

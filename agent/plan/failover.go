@@ -148,9 +148,10 @@ func (x *situation) fence(p *proposal, f *ferryman.Failover) {
 }
 
 // survey asks every instance that answers what it holds; true when no answer
-// is waited for any more.
+// is waited for any more: all are there, or enough to know that nothing better
+// can come. The old primary is waited for only if it has just answered.
 func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
-	waiting := false
+	waiting, answers := false, slices.ContainsFunc(x.tried(f.From, f.Slot, ferryman.OpFence, f.FirstStep), func(st ferryman.Step) bool { return st.Outcome.Done() })
 	for _, n := range x.serve {
 		svc, ok := n.View.Status.Service(f.Slot)
 		if !ok || !n.View.Reachable || !svc.Instance.Running || n.Suffrage == "" {
@@ -162,10 +163,14 @@ func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 			x.cancelOn(p, n.ID(), f.Slot, f.Survey)
 			x.again(p, ferryman.Step{Op: ferryman.OpPreflight, Node: n.ID(), Service: f.Slot, Deadline: x.policy.WriteBudget,
 				Args: ferryman.Args{Engine: x.engine, Epoch: x.s.Primary.Epoch + 1, Alone: true}}, f.Survey)
-			waiting = waiting || last < 0
+			waiting = waiting || last < 0 && (n.ID() != f.From || answers)
 		case asked[last].Open():
-			waiting = waiting || x.since(asked[last].Since) < surveyFor
+			waiting = waiting || x.since(asked[last].Since) < surveyFor && (n.ID() != f.From || answers)
 		}
+	}
+	if waiting && x.s.Required() > 0 {
+		_, why := x.candidate(f, x.s.Survey())
+		waiting = why != ""
 	}
 	if waiting {
 		p.wait("survey", "", "the failover asks the others what they hold")
