@@ -55,6 +55,13 @@ func (g *guard) lead(ctx context.Context) error {
 	if a.Spec.Listen != "" {
 		a.tasks.Go(func() { a.serveHealth(ctx) })
 	}
+	if a.Watchdog != nil {
+		a.tasks.Go(func() {
+			if err := a.Watchdog(ctx); err != nil {
+				a.Log.Error("guard: the service manager is not told any more that the guard lives", "error", err)
+			}
+		})
+	}
 	a.tasks.Go(func() { a.serve(ctx) })
 	<-ctx.Done()
 	a.tasks.Wait()

@@ -190,7 +190,11 @@ func (r *rig) signal(pid int, sig syscall.Signal) {
 func (r *rig) dies(deadline time.Duration) {
 	r.Helper()
 	var seen time.Duration
-	r.until("the database's end", func() bool { seen = guard.Boottime(); return !r.alive() })
+	r.until("the database's end", func() bool {
+		dead := !r.alive()
+		seen = guard.Boottime()
+		return dead
+	})
 	// Generous, for a machine that has other things to do.
 	if over := seen - deadline; over < 0 || over > 5*time.Second {
 		r.Errorf("the database was seen dead %v after its deadline, want 0 to 5s", over)

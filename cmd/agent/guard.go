@@ -34,6 +34,7 @@ func guardCommand() *cobra.Command {
 				Engine: func(ctx context.Context) (dbhooks.Engine, error) {
 					return agent.NewEngine(ctx, spec.Engine, spec.Database, spec.PasswordFile, spec.Exec)
 				},
+				Watchdog: systemd.Watchdog,
 				Ready: func() {
 					if err := systemd.Ready(); err != nil {
 						log.Warn("systemd was not told that the guard holds", "error", err)
