@@ -41,7 +41,7 @@ func (g *guard) lead(ctx context.Context) error {
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
 	a := &active{guard: g, alarm: alarm, leave: leave, state: s, fenced: make(chan struct{})}
-	a.Log.Info("guard: active", "version", a.Version, "epoch", s.Epoch, "armed", s.Armed, "left", s.Deadline-Boottime())
+	a.Log.Info("guard: active", "version", a.Version, "epoch", s.Epoch, "armed", s.Armed)
 	var failed error
 	a.tasks.Go(func() {
 		if failed = a.enforce(ctx); failed != nil {
