@@ -78,9 +78,9 @@ func guarded(t *testing.T) *rig {
 	return r
 }
 
-func (r *rig) start() {
+func (r *rig) start(args ...string) {
 	r.Helper()
-	c, err := guard.Start(r.ctx, r.spec, r.program, "guard")
+	c, err := guard.Start(r.ctx, r.spec, r.program, append([]string{"guard"}, args...)...)
 	must(r.T, err)
 	r.Client = c
 }
@@ -396,6 +396,22 @@ func TestActiveEnds(t *testing.T) {
 			}
 			r.paired()
 		})
+	}
+}
+
+// TestStandbyKillsToo: also where it has not found out yet that the active guard hangs.
+func TestStandbyKillsToo(t *testing.T) {
+	r := newRig(t)
+	r.start("--hang", "4s")
+	active := r.check().PID
+	r.until("a standby", func() bool { return r.check().Standby })
+	deadline := soon()
+	r.arm(7, deadline)
+	r.signal(active, syscall.SIGSTOP)
+	r.dies(deadline)
+	r.signal(active, syscall.SIGCONT)
+	if st := r.fenced(7); st.PID != active {
+		t.Errorf("the active guard: got process %d, want %d, which nobody ended", st.PID, active)
 	}
 }
 
