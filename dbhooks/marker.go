@@ -97,9 +97,9 @@ func SaveMarker(dir string, v any) error {
 	return nil
 }
 
-// FenceMarker makes the marker in dir say, durably, that the instance is fenced at epoch or at the newer one that it knows as fenced already. What else
-// an engine keeps in the file stays as it is. A marker of a newer epoch stays too: an old order says nothing about a newer primary. Where there is no
-// marker yet, or no dir, it makes one. It is for who fences without the engine; nothing may run the engine's operations at the same time.
+// FenceMarker makes the marker in dir say, durably, that the instance is fenced at epoch; what else an engine keeps in the file stays as it is. A marker of
+// a newer epoch stays too, without an error: an old order says nothing about a newer primary. Where there is no marker yet, or no dir, it makes one.
+// It is for who fences without the engine: an operation of the engine's at the same time could undo it.
 func FenceMarker(dir string, epoch uint64) error {
 	var m Marker
 	if err := LoadMarker(dir, &m); err != nil {
