@@ -59,9 +59,9 @@ func (a *applier) backFailover(reason string) error {
 	if f == nil || f.Fenced != "" {
 		return refuse("no failover can go back")
 	}
-	for i, st := range a.s.Ledger {
-		if st.ID >= f.FirstStep && st.Rule == ferryman.RulePrimary && st.Op == ferryman.OpFence {
-			return refuse("step %d was to fence it", a.s.Ledger[i].ID)
+	for _, st := range a.s.Ledger {
+		if st.ID >= f.FirstStep && st.Op == ferryman.OpFence && st.Node == f.From {
+			return refuse("step %d was to fence it", st.ID)
 		}
 	}
 	a.s.Failover = nil
