@@ -80,6 +80,7 @@ func TestLost(t *testing.T) {
 			{"of another epoch", func() *sit { x := watched(3).quiet(time.Hour); x.v.Lease.Epoch = 2; return x }(), "", "complete"},
 			{"before it is in force", watched(3).lease(5*second, 5*second, false).quiet(time.Hour), "lease n1 5s of 5s enforced", ""},
 			{"in manual mode", calm(3).silent("n1", time.Hour).lead("n2"), "", "primary-lost"},
+			{"after the mode became manual", watched(3).document(mode(ferryman.FailoverManual)).silent("n1", time.Hour).quiet(time.Hour), "lease", "primary-lost"},
 			{"while a node is carried", upgrading().silent("n1", 6*time.Second).quiet(5 * time.Second), begins, ""},
 			{"before the commit point of a switchover", watched(3).quiet(5*time.Second).switching(nil).open(ferryman.OpFence, "n1", nil), begins, ""},
 			{"after it, the new one", watched(3).quiet(5*time.Second).silent("n2", 6*time.Second).lead("n3").switching(func(sw *switchover) { sw.Committed, sw.From, sw.To = true, "n3", "n1" }), begins, ""},
