@@ -71,7 +71,7 @@ func (x *situation) lost() string {
 		return "its database ended (" + svc.Unit.Result + ") and could not be started again"
 	case !svc.Unit.Active && x.endedOften(n.ID(), svc.Slot):
 		return "its database ended again and again (" + svc.Unit.Result + ")"
-	case down >= 2*lease.Length.Std() && !svc.Instance.Writable:
+	case down >= 2*lease.Length.Std() && !(svc.Instance.Running && svc.Instance.Writable): // of one that hangs the rest is old
 		return fmt.Sprintf("it has not accepted writes for %s%s", down.Round(time.Millisecond), colon(svc.Instance.Reason))
 	}
 	return ""

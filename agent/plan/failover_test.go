@@ -111,6 +111,7 @@ func TestLost(t *testing.T) {
 				return x
 			}(), "promote n1 epoch 3", ""},
 			{"it is unwell and accepts writes", watched(3).instance("n1", func(in *instance) { in.Healthy = false }).down("n1", time.Hour), "", "complete"},
+			{"it hangs, and accepted writes when it was heard last", watched(3).instance("n1", func(in *instance) { in.Running, in.Healthy = false, false }).down("n1", 10*time.Second), begins, "no-answer"},
 			{"it came up without its data", watched(3).instance("n1", func(in *instance) { in.Writable, in.Initialised, in.Healthy = false, false, false }), begins, ""},
 			{"it ended and is started again", crashed(), "start n1", ""},
 			{"it ended and cannot be started", crashed().failed(ferryman.OpStart, "n1", nil), begins, ""},
