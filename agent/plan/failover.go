@@ -133,9 +133,9 @@ func (x *situation) fence(p *proposal, f *ferryman.Failover) {
 // is waited for any more.
 func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 	waiting := false
-	for _, n := range x.serve {
+	for _, n := range x.nodes { // also who leaves may hold what nobody else does
 		svc, ok := n.View.Status.Service(f.Slot)
-		if !ok || !n.View.Reachable || !svc.Instance.Running || n.Suffrage == "" {
+		if !ok || n.Member.Witness || !n.View.Reachable || !svc.Instance.Running || n.Suffrage == "" {
 			continue
 		}
 		asked := x.tried(n.ID(), f.Slot, ferryman.OpPreflight, f.Survey)

@@ -201,6 +201,7 @@ func TestSurvey(t *testing.T) {
 		{"not one that does not answer", safe(3).silent("n3", time.Second), "preflight n2 alone", "survey"},
 		{"not one whose database does not run", safe(3).stopped("n3"), "preflight n2 alone; start n3", "survey"},
 		{"not one that is not admitted", func() *sit { x := joined(safe(3)); delete(x.v.Raft, "n4"); return x }(), asks + "; admit n4", "survey"},
+		{"one that leaves holds what it holds", safe(3).member("n3", leaving).document(nodes(2)), asks, "survey leave"},
 		{"one in maintenance too", safe(3).member("n3", maintenance(time.Hour)), asks, "survey"},
 		{"what they do for the old primary is withdrawn", safe(3).open(ferryman.OpFollow, "n2", func(st *step) { st.ID = 1 }), "close 1 cancelled; preflight n3 alone", "survey busy"},
 		{"an answer is waited for", safe(3).says("n2", "h", 70).open(ferryman.OpPreflight, "n3", alone), "", "survey"},
