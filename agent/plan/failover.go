@@ -144,7 +144,7 @@ func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 			x.cancelOn(p, n.ID(), f.Slot, f.Survey)
 			x.again(p, ferryman.Step{Op: ferryman.OpPreflight, Node: n.ID(), Service: f.Slot, Deadline: x.policy.WriteBudget,
 				Args: ferryman.Args{Engine: x.engine, Epoch: x.s.Primary.Epoch + 1, Alone: true}}, f.Survey)
-			waiting = waiting || last < 0
+			waiting = waiting || last < 0 && !x.occupied(p, n.ID(), f.Slot)
 		case asked[last].Open():
 			waiting = waiting || x.since(asked[last].Since) < surveyFor
 		}
@@ -153,6 +153,15 @@ func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 		p.wait("survey", "", "the failover asks the others what they hold")
 	}
 	return !waiting
+}
+
+// occupied tells that an instance does something that is not withdrawn, for
+// longer than an answer is waited for: a copy of all data, which takes hours.
+func (x *situation) occupied(p *proposal, node ferryman.NodeID, service string) bool {
+	return slices.ContainsFunc(x.s.Ledger, func(st ferryman.Step) bool {
+		withdrawn := slices.ContainsFunc(p.cancel, func(o ferryman.Outcome) bool { return o.Step == st.ID })
+		return st.Open() && st.Node == node && st.Service == service && !withdrawn && x.since(st.Since) >= surveyFor
+	})
 }
 
 // cancelOn withdraws what an instance does for the old primary, but for what

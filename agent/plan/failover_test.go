@@ -207,6 +207,8 @@ func TestSurvey(t *testing.T) {
 		{"an answer is waited for", safe(3).says("n2", "h", 70).open(ferryman.OpPreflight, "n3", alone), "", "survey"},
 		{"for a while", safe(3).says("n2", "h", 70).open(ferryman.OpPreflight, "n3", func(st *step) { alone(st); old(st) }), "primary n2 epoch 4", ""},
 		{"one that failed is asked again, and not waited for", safe(3).says("n2", "h", 70).failed(ferryman.OpPreflight, "n3", func(st *step) { alone(st); ago(2 * time.Second)(st) }), "primary n2 epoch 4; preflight n3 alone", ""},
+		{"nor one that is busy with what is not withdrawn", safe(3).says("n2", "h", 70).open(ferryman.OpClone, "n3", old), "primary n2 epoch 4", ""},
+		{"which is waited for as well for a while", safe(3).says("n2", "h", 70).open(ferryman.OpStart, "n3", nil), "", "survey"},
 		{"an answer of before the fence is none", fencedNow(gone(3).says("n2", "h", 70).says("n3", "h", 70)), asks, "survey"},
 	})
 }
