@@ -289,6 +289,11 @@ func TestDuringAFailover(t *testing.T) {
 	silent3 := func() *sit { return safe(3).silent("n3", 30*time.Second) }
 	try(t, []row{
 		{"nobody follows anybody", waiting(silent3().instance("n2", func(in *instance) { in.Following, in.Epoch = "n9:5000", 2 })), "", "failover"},
+		{"also not who is carried", fencedNow(carried(watched(3).silent("n1", 6*time.Second), "n2").runs("n2", "2").instance("n2", still).failing(nil)).says("n2", "h", 70, "no").says("n3", "h", 70, "no"),
+			"", "failover-candidate failover"},
+		{"nor is what is carried judged meanwhile", fencedNow(carried(watched(3).silent("n1", 6*time.Second), "n2").runs("n2", "2").failing(nil)).says("n2", "h", 70, "no").says("n3", "h", 70, "no"),
+			"", "failover-candidate failover"},
+		{"but it goes on otherwise", fencedNow(carried(watched(3).silent("n1", 6*time.Second), "n2").stopped("n2").failing(nil)).says("n3", "h", 70, "no"), "switch n2 2", "failover-candidate"},
 		{"what ended is started", waiting(silent3()).stopped("n2"), "start n2", "failover-candidate"},
 		{"no agent is carried", waiting(agents(silent3())), "", "failover failover-candidate"},
 		{"no copy is given up", waiting(safe(3).silent("n3", time.Hour)).add("n4"), "preflight n4 alone; vote n4", "survey swap"},
