@@ -138,7 +138,7 @@ func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 		if !ok || n.Member.Witness || !n.View.Reachable || !svc.Instance.Running || n.Suffrage == "" {
 			continue
 		}
-		asked := x.tried(n.ID(), f.Slot, ferryman.OpPreflight, f.Survey)
+		asked := x.asked(ferryman.Step{Node: n.ID(), Service: f.Slot, Op: ferryman.OpPreflight, Args: ferryman.Args{Alone: true}}, f.Survey)
 		switch last := len(asked) - 1; {
 		case last < 0 || !asked[last].Open() && !asked[last].Outcome.Done():
 			x.cancelOn(p, n.ID(), f.Slot, f.Survey)
@@ -153,6 +153,12 @@ func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 		p.wait("survey", "", "the failover asks the others what they hold")
 	}
 	return !waiting
+}
+
+// asked is tried, but of preflights only those that ask the same: what a lost
+// primary's others hold is one question, whether a version can be run another.
+func (x *situation) asked(st ferryman.Step, since uint64) []ferryman.Step {
+	return slices.DeleteFunc(x.tried(st.Node, st.Service, st.Op, since), func(o ferryman.Step) bool { return o.Args.Alone != st.Args.Alone })
 }
 
 // occupied tells that an instance does something that is not withdrawn, for

@@ -210,6 +210,7 @@ func TestSurvey(t *testing.T) {
 		{"nor one that is busy with what is not withdrawn", safe(3).says("n2", "h", 70).open(ferryman.OpClone, "n3", old), "primary n2 epoch 4", ""},
 		{"which is waited for as well for a while", safe(3).says("n2", "h", 70).open(ferryman.OpStart, "n3", nil), "", "survey"},
 		{"an answer of before the fence is none", fencedNow(gone(3).says("n2", "h", 70).says("n3", "h", 70)), asks, "survey"},
+		{"nor is what a rollout asked", safe(3).did(ferryman.OpPreflight, "n2", nil).did(ferryman.OpPreflight, "n3", nil), asks, "survey"},
 	})
 }
 
@@ -296,6 +297,7 @@ func TestDuringAFailover(t *testing.T) {
 		{"but it goes on otherwise", fencedNow(carried(watched(3).silent("n1", 6*time.Second), "n2").stopped("n2").failing(nil)).says("n3", "h", 70, "no"), "switch n2 2", "failover-candidate"},
 		{"what ended is started", waiting(silent3()).stopped("n2"), "start n2", "failover-candidate"},
 		{"no agent is carried", waiting(agents(silent3())), "", "failover failover-candidate"},
+		{"what a failover asked is not what a rollout asks", calm(3).upgrade().says("n2", "h", 70).says("n3", "h", 70, "it is broken"), "preflight n1 2; preflight n2 2; preflight n3 2", ""},
 		{"no copy is given up", waiting(safe(3).silent("n3", time.Hour)).add("n4"), "preflight n4 alone; vote n4", "survey swap"},
 		{"nobody leaves", waiting(safe(4).silent("n3", 30*time.Second).member("n4", leaving).document(nodes(3))).says("n4", "h", 70), "", "failover-candidate leave"},
 		{"no lease is changed", waiting(silent3()).lease(5*second, 30*second, true), "", "failover-candidate"},
