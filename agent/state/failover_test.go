@@ -209,6 +209,10 @@ func TestSucceed(t *testing.T) {
 		s := apply(t, enforced(t), steps(with(step(ferryman.OpPromote, "n1"), ferryman.Args{Epoch: 1})))
 		return ended(t, s, ferryman.Result{History: "h2"})
 	}
+	// promoting is promoted once more, after a restart, and has not told how that went.
+	promoting := func() ferryman.State {
+		return apply(t, enforced(t), steps(with(step(ferryman.OpPromote, "n1"), ferryman.Args{Epoch: 1})))
+	}
 	// young has not told yet which history it began, after h1.
 	young := func() ferryman.State {
 		s := says(t, over(t, enforced(t)), "n2", "h1", 7)
@@ -248,6 +252,9 @@ func TestSucceed(t *testing.T) {
 		{"of the history before, when none is known to have begun", says(t, young(), "n3", "h1", 7), next("n3"), ""},
 		{"but not beside one that may be it", says(t, says(t, young(), "n3", "h1", 7), "n1", "h2", 8), next("n3"), "n1 holds history h2, which may be what the primary began"},
 
+		{"its history, when it may have begun another since", says(t, over(t, promoting()), "n2", "h1", 7), to("n2"), ""},
+		{"but not beside one that may be that", says(t, says(t, over(t, promoting()), "n2", "h1", 7), "n3", "h2", 9), to("n2"), "n3 holds history h2, which may be what the primary began"},
+		{"nor is another one, when it did not", says(t, says(t, async, "n2", "h1", 7), "n3", "h2", 9), to("n2"), ""},
 		{"one of two, where each write is on one", says(t, one, "n2", "h1", 7), to("n2"), "1 of the 2 members that may hold an acknowledged write have answered, and 2 must"},
 		{"two of two", both(one, 7, 7), to("n2"), ""},
 		{"one of two, where each write is on both", says(t, two, "n2", "h1", 7), to("n2"), ""},
