@@ -79,6 +79,7 @@ func TestLease(t *testing.T) {
 			{"without a document it stays", bare, "", "no-document"},
 			{"it is offered in automatic mode", automatic(3), "lease n1 5s of 5s", ""},
 			{"with the document's length", ttl(automatic(3), 20*second), "lease n1 20s of 20s", ""},
+			{"and what was granted before it ended in manual mode", func() *sit { x := automatic(3); x.s.Primary.Granted = 30 * second; return x }(), "lease n1 5s of 30s", ""},
 			{"not with two voters", voters(automatic(3), "n1", "n2"), "", "two-voters"},
 			{"a witness is a voter", voters(automatic(3).member("n3", func(m *ferryman.Member) { m.Witness, m.Services = true, nil }).document(nodes(2)), "n1", "n2", "n3"), "lease n1 5s of 5s", ""},
 			{"not before there is a primary", func() *sit { x := unborn().document(mode(ferryman.FailoverAutomatic)); return x }(), "primary n2 1 epoch 1", ""},

@@ -146,7 +146,7 @@ func (a *applier) lease(next *ferryman.Lease) error {
 	case next == nil && p.Lease == nil:
 		return refuse("there is no lease")
 	case next == nil:
-		a.s.Primary.Lease = nil
+		a.s.Primary.Lease, a.s.Primary.Granted = nil, p.Lease.Longest
 		a.event("lease", p.Node, 0, false, "%s accepts writes without a lease: failover is manual", a.name(p.Node))
 		return nil
 	case next.Length < ferryman.MinLeaseTTL || next.Longest < next.Length:
@@ -154,8 +154,11 @@ func (a *applier) lease(next *ferryman.Lease) error {
 	}
 	old := p.Lease
 	if old == nil {
-		if next.Enforced || next.Longest != next.Length {
+		if next.Enforced || next.Longest > max(next.Length, p.Granted) {
 			return refuse("a lease begins without being enforced")
+		}
+		if next.Longest < p.Granted {
+			return refuse("a lease of %s may still run", p.Granted)
 		}
 		a.event("lease", p.Node, 0, false, "%s is to accept writes under a lease of %s", a.name(p.Node), next.Length)
 	} else {
@@ -174,7 +177,7 @@ func (a *applier) lease(next *ferryman.Lease) error {
 		}
 	}
 	lease := *next
-	a.s.Primary.Lease = &lease
+	a.s.Primary.Lease, a.s.Primary.Granted = &lease, 0
 	return nil
 }
 

@@ -325,6 +325,9 @@ func TestLease(t *testing.T) {
 		{"ends", on, moves(end), ""},
 		{"ends before it is in force", offered, moves(end), ""},
 		{"ends twice", manual, moves(end), "there is no lease"},
+		{"begins anew, and what was granted is forgotten", apply(t, longer, moves(end)), moves(leased(5*second, 5*second, false)), "a lease of 30s may still run"},
+		{"begins anew, and it is not", apply(t, longer, moves(end)), moves(leased(5*second, 30*second, false)), ""},
+		{"begins anew twice", apply(t, longer, moves(end), moves(leased(5*second, 30*second, false)), moves(end)), moves(leased(5*second, 5*second, false)), "a lease of 30s may still run"},
 		{"in a failover it stays", lost(t, on), moves(leased(30*second, 30*second, true)), "a failover from n1 is under way"},
 		{"nor does it end there", lost(t, on), moves(end), "a failover from n1 is under way"},
 	})
