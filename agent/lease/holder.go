@@ -109,8 +109,8 @@ func (h *Holder) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		want, moved := h.cfg.Wanted()
 		if now := h.cfg.Clock(); want != last || now >= due {
-			due = h.cfg.Clock() + h.step(ctx, want)
-			last = want
+			pause := h.step(ctx, want)
+			due, last = h.cfg.Clock()+pause, want
 		}
 		timer.Reset(max(0, due-h.cfg.Clock()))
 		select {

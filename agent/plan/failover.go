@@ -44,7 +44,7 @@ func (x *situation) replaces(p *proposal) bool {
 // lost says why the primary is to be replaced; empty while it is not. Most ways
 // to be lost end in one: its agent renews the lease no more.
 func (x *situation) lost() string {
-	if !x.enforced() || len(x.s.Holders()) == 0 {
+	if !x.enforced() || !x.automatic() || len(x.s.Holders()) == 0 {
 		return ""
 	}
 	n, ok := x.node(x.s.Primary.Node)
@@ -73,7 +73,7 @@ func (x *situation) lost() string {
 		return "its database ended (" + svc.Unit.Result + ") and could not be started again"
 	case !svc.Unit.Active && x.endedOften(n.ID(), svc.Slot):
 		return "its database ended again and again (" + svc.Unit.Result + ")"
-	case down >= 2*lease.Length.Std() && !svc.Instance.Writable:
+	case down >= 2*lease.Length.Std() && !(svc.Instance.Running && svc.Instance.Writable): // of one that hangs the rest is old
 		return fmt.Sprintf("it has not accepted writes for %s%s", down.Round(time.Millisecond), colon(svc.Instance.Reason))
 	}
 	return ""
@@ -152,18 +152,18 @@ func (x *situation) fence(p *proposal, f *ferryman.Failover) {
 // can come. The old primary is waited for only if it has just answered.
 func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 	waiting, answers := false, slices.ContainsFunc(x.tried(f.From, f.Slot, ferryman.OpFence, f.FirstStep), func(st ferryman.Step) bool { return st.Outcome.Done() })
-	for _, n := range x.serve {
+	for _, n := range x.nodes { // also who leaves may hold what nobody else does
 		svc, ok := n.View.Status.Service(f.Slot)
-		if !ok || !n.View.Reachable || !svc.Instance.Running || n.Suffrage == "" {
+		if !ok || n.Member.Witness || !n.View.Reachable || !svc.Instance.Running || n.Suffrage == "" {
 			continue
 		}
-		asked := x.tried(n.ID(), f.Slot, ferryman.OpPreflight, f.Survey)
+		asked := x.asked(ferryman.Step{Node: n.ID(), Service: f.Slot, Op: ferryman.OpPreflight, Args: ferryman.Args{Alone: true}}, f.Survey)
 		switch last := len(asked) - 1; {
 		case last < 0 || !asked[last].Open() && !asked[last].Outcome.Done():
 			x.cancelOn(p, n.ID(), f.Slot, f.Survey)
 			x.again(p, ferryman.Step{Op: ferryman.OpPreflight, Node: n.ID(), Service: f.Slot, Deadline: x.policy.WriteBudget,
 				Args: ferryman.Args{Engine: x.engine, Epoch: x.s.Primary.Epoch + 1, Alone: true}}, f.Survey)
-			waiting = waiting || last < 0 && (n.ID() != f.From || answers)
+			waiting = waiting || last < 0 && (n.ID() != f.From || answers) && !x.occupied(p, n.ID(), f.Slot)
 		case asked[last].Open():
 			waiting = waiting || x.since(asked[last].Since) < surveyFor && (n.ID() != f.From || answers)
 		}
@@ -176,6 +176,21 @@ func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 		p.wait("survey", "", "the failover asks the others what they hold")
 	}
 	return !waiting
+}
+
+// asked is tried, but of preflights only those that ask the same: what a lost
+// primary's others hold is one question, whether a version can be run another.
+func (x *situation) asked(st ferryman.Step, since uint64) []ferryman.Step {
+	return slices.DeleteFunc(x.tried(st.Node, st.Service, st.Op, since), func(o ferryman.Step) bool { return o.Args.Alone != st.Args.Alone })
+}
+
+// occupied tells that an instance does something that is not withdrawn, for
+// longer than an answer is waited for: a copy of all data, which takes hours.
+func (x *situation) occupied(p *proposal, node ferryman.NodeID, service string) bool {
+	return slices.ContainsFunc(x.s.Ledger, func(st ferryman.Step) bool {
+		withdrawn := slices.ContainsFunc(p.cancel, func(o ferryman.Outcome) bool { return o.Step == st.ID })
+		return st.Open() && st.Node == node && st.Service == service && !withdrawn && x.since(st.Since) >= surveyFor
+	})
 }
 
 // cancelOn withdraws what an instance does for the old primary, but for what

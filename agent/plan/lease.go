@@ -26,7 +26,7 @@ func leases(x *situation, p *proposal) {
 		return
 	case old == nil:
 		ttl := x.ttl()
-		p.move(ferryman.Transition{Kind: ferryman.MoveLease, Node: n.ID(), Lease: &ferryman.Lease{Length: ttl, Longest: ttl}})
+		p.move(ferryman.Transition{Kind: ferryman.MoveLease, Node: n.ID(), Lease: &ferryman.Lease{Length: ttl, Longest: max(ttl, x.s.Primary.Granted)}})
 		return
 	}
 	next := *old
