@@ -1,0 +1,43 @@
+package plan_test
+
+import (
+	"testing"
+	"time"
+
+	"ferryman"
+)
+
+// leased is a calm cluster under automatic failover: n2 leads, and n1 holds the
+// lease of 5s, which it has just renewed.
+func leased(change func(*ferryman.Lease, *ferryman.LeaseView)) *sit {
+	x := calm(3)
+	x.v.Self = "n2"
+	x.document(func(d *ferryman.Document) {
+		d.Database.Failover = ferryman.FailoverPolicy{Mode: ferryman.FailoverAutomatic, LeaseTTL: seconds(5)}
+	})
+	x.s.Primary.Lease = &ferryman.Lease{Length: seconds(5), Longest: seconds(5), Enforced: true}
+	x.v.Lease = ferryman.LeaseView{Epoch: 3, Steady: seconds(3600), Length: seconds(5)}
+	x.view("n1", func(v *ferryman.NodeView) { v.Status.Lease = &ferryman.LeaseStatus{Epoch: 3, Length: seconds(5)} })
+	if change != nil {
+		change(x.s.Primary.Lease, &x.v.Lease)
+	}
+	return x
+}
+
+func seconds(n int) ferryman.Duration { return ferryman.Duration(n) * ferryman.Duration(time.Second) }
+
+// What the longest may still run for is forgotten after it cannot any more.
+func TestALeaseIsShortenedForGoodOnlyAfterTheLongest(t *testing.T) {
+	t.Parallel()
+	shortened := func(steady, length int) *sit {
+		return leased(func(l *ferryman.Lease, v *ferryman.LeaseView) {
+			l.Longest, v.Steady, v.Length = seconds(20), seconds(steady), seconds(length)
+		})
+	}
+	try(t, []row{
+		{"in force", leased(nil), "", "complete"},
+		{"the longest may run", shortened(21, 5), "", "complete"},
+		{"it cannot any more", shortened(22, 5), "lease n1", ""},
+		{"the view is of before, and its time that of another length", shortened(3600, 20), "", "complete"},
+	})
+}
