@@ -52,7 +52,9 @@ func (x *situation) lost() string {
 		return ""
 	}
 	lease := x.s.Primary.Lease
-	if quiet := x.v.Lease.Quiet.Std(); x.v.Lease.Epoch == x.s.Primary.Epoch && quiet >= lease.Length.Std() {
+	// A shorter lease is asked for anew only after its holder has heard of it.
+	quiet := min(x.v.Lease.Quiet.Std(), x.steady())
+	if x.v.Lease.Epoch == x.s.Primary.Epoch && quiet >= lease.Length.Std() {
 		return fmt.Sprintf("its lease of %s was not renewed for %s%s", lease.Length, quiet.Round(time.Millisecond), colon(n.View.Error))
 	}
 	pg, carried := x.passages()[n.ID()]

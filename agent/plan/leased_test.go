@@ -41,3 +41,16 @@ func TestALeaseIsShortenedForGoodOnlyAfterTheLongest(t *testing.T) {
 		{"the view is of before, and its time that of another length", shortened(3600, 20), "", "complete"},
 	})
 }
+
+func TestAPrimaryThatRenewsNoMoreIsReplaced(t *testing.T) {
+	t.Parallel()
+	quiet := func(quiet, steady int) *sit {
+		return leased(func(_ *ferryman.Lease, v *ferryman.LeaseView) { v.Quiet, v.Steady = seconds(quiet), seconds(steady) })
+	}
+	try(t, []row{
+		{"it may still renew", quiet(4, 3600), "", "complete"},
+		{"it does not", quiet(5, 3600), "begin-failover n1", ""},
+		{"the lease was made shorter, and it may not know yet", quiet(6, 1), "", "complete"},
+		{"it knows", quiet(6, 5), "begin-failover n1", ""},
+	})
+}
