@@ -44,7 +44,7 @@ func (x *situation) replaces(p *proposal) bool {
 // lost says why the primary is to be replaced; empty while it is not. Most ways
 // to be lost end in one: its agent renews the lease no more.
 func (x *situation) lost() string {
-	if !x.enforced() || len(x.s.Holders()) == 0 {
+	if !x.enforced() || !x.automatic() || len(x.s.Holders()) == 0 {
 		return ""
 	}
 	n, ok := x.node(x.s.Primary.Node)

@@ -47,10 +47,12 @@ func TestAPrimaryThatRenewsNoMoreIsReplaced(t *testing.T) {
 	quiet := func(quiet, steady int) *sit {
 		return leased(func(_ *ferryman.Lease, v *ferryman.LeaseView) { v.Quiet, v.Steady = seconds(quiet), seconds(steady) })
 	}
+	manual := quiet(6, 3600).document(func(d *ferryman.Document) { d.Database.Failover.Mode = ferryman.FailoverManual })
 	try(t, []row{
 		{"it may still renew", quiet(4, 3600), "", "complete"},
 		{"it does not", quiet(5, 3600), "begin-failover n1", ""},
 		{"the lease was made shorter, and it may not know yet", quiet(6, 1), "", "complete"},
 		{"it knows", quiet(6, 5), "begin-failover n1", ""},
+		{"failover is manual now", manual, "lease", ""},
 	})
 }
