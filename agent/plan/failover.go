@@ -140,12 +140,13 @@ func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 		if !ok || !n.View.Reachable || !svc.Instance.Running || n.Suffrage == "" {
 			continue
 		}
-		asked := x.tried(n.ID(), f.Slot, ferryman.OpPreflight, f.Survey)
+		question := ferryman.Step{Op: ferryman.OpPreflight, Node: n.ID(), Service: f.Slot, Deadline: x.policy.WriteBudget,
+			Args: ferryman.Args{Engine: x.engine, Epoch: x.s.Primary.Epoch + 1, Alone: true}}
+		asked := x.before(question, f.Survey)
 		switch last := len(asked) - 1; {
 		case last < 0 || !asked[last].Open() && !asked[last].Outcome.Done():
 			x.cancelOn(p, n.ID(), f.Slot, f.Survey)
-			x.again(p, ferryman.Step{Op: ferryman.OpPreflight, Node: n.ID(), Service: f.Slot, Deadline: x.policy.WriteBudget,
-				Args: ferryman.Args{Engine: x.engine, Epoch: x.s.Primary.Epoch + 1, Alone: true}}, f.Survey)
+			x.again(p, question, f.Survey)
 			waiting = waiting || last < 0
 		case asked[last].Open():
 			waiting = waiting || x.since(asked[last].Since) < surveyFor
@@ -161,7 +162,7 @@ func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 // replaces its data or its process.
 func (x *situation) cancelOn(p *proposal, node ferryman.NodeID, service string, since uint64) {
 	for _, st := range x.s.Ledger {
-		if !st.Open() || st.Node != node || st.Service != service || st.ID >= since && since > 0 {
+		if !st.Open() || st.Node != node || st.Service != service || st.ID >= since && since > 0 && st.Args.Alone {
 			continue
 		}
 		switch st.Op {

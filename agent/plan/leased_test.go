@@ -56,3 +56,22 @@ func TestAPrimaryThatRenewsNoMoreIsReplaced(t *testing.T) {
 		{"failover is manual now", manual, "lease", ""},
 	})
 }
+
+// failing has a failover from n1, which is fenced, so that the others are asked.
+func (x *sit) failing() *sit {
+	x.s.Failover = &ferryman.Failover{From: "n1", Slot: "db", Why: "a test", Began: t0, FirstStep: x.s.LastStep + 1, Fenced: "a test", Survey: x.s.LastStep + 1}
+	return x.silent("n1", time.Second)
+}
+
+// A rollout asks whether a version can be taken, a failover what is held.
+func TestAPreflightAnswersOnlyWhoAsked(t *testing.T) {
+	t.Parallel()
+	alone := func(st *ferryman.Step) { st.Args.Alone = true }
+	told := func(x *sit) *sit { return x.did(ferryman.OpPreflight, "n3", alone) }
+	try(t, []row{
+		{"the others are asked", leased(nil).failing(), "preflight n2 ; preflight n3 ", "survey"},
+		{"the rollout's question says nothing of what is held", told(leased(nil).failing()).did(ferryman.OpPreflight, "n2", nil), "preflight n2 ", "survey"},
+		{"nor while it is asked", told(leased(nil).failing()).open(ferryman.OpPreflight, "n2", nil), "close 102 cancelled", "survey"},
+		{"what is held says nothing to the rollout", told(calm(3).upgrade()), "preflight n1 2; preflight n2 2; preflight n3 2", ""},
+	})
+}
