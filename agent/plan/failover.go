@@ -268,11 +268,17 @@ func why(n upgrade.Node) string {
 	return "it has not answered yet"
 }
 
-// ill says why no copy of the data may be given up now: the primary is lost,
-// and what it acknowledged may be on any of the others.
+// ill says why no copy of the data may be given up now: the primary is lost, and
+// what it acknowledged may be on any of the others; or all that there is may be,
+// where it does not answer or came up without its data.
 func (x *situation) ill() string {
-	if x.s.Primary.SyncReplicas == 0 || x.primaryService().Instance.Writable && x.v.Nodes[x.s.Primary.Node].Reachable {
-		return ""
+	primary, reachable := x.primaryService().Instance, x.v.Nodes[x.s.Primary.Node].Reachable
+	switch {
+	case !x.single || x.s.Primary.Epoch == 0:
+	case !reachable || primary.Running && !primary.Initialised:
+		return "the primary " + x.name(x.s.Primary.Node) + " is not there, and all that is left of its data may be"
+	case x.s.Primary.SyncReplicas > 0 && !primary.Writable:
+		return "the primary " + x.name(x.s.Primary.Node) + " does not accept writes, and what it acknowledged may be there only"
 	}
-	return "the primary " + x.name(x.s.Primary.Node) + " does not accept writes, and what it acknowledged may be there only"
+	return ""
 }

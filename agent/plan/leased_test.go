@@ -75,3 +75,22 @@ func TestAPreflightAnswersOnlyWhoAsked(t *testing.T) {
 		{"what is held says nothing to the rollout", told(calm(3).upgrade()), "preflight n1 2; preflight n2 2; preflight n3 2", ""},
 	})
 }
+
+// Whoever is dead or leaves may hold the only copy, as long as there is no primary.
+func TestNoCopyIsGivenUpWithoutAPrimary(t *testing.T) {
+	t.Parallel()
+	dead := func(x *sit) *sit {
+		x.v.Self = "n2"
+		x.add("n4")
+		return x.silent("n3", time.Hour)
+	}
+	empty := func(x *sit) *sit {
+		return x.instance("n1", func(in *ferryman.Instance) { in.Initialised, in.Writable = false, false })
+	}
+	try(t, []row{
+		{"the dead is replaced", dead(calm(3)), "want n3 leaving lost; vote n4", ""},
+		{"not while the primary has no data", empty(dead(calm(3))), "vote n4", "swap"},
+		{"not while the primary does not answer", dead(calm(3)).silent("n1", time.Second), "vote n4", "swap"},
+		{"while a primary that holds its data is down", dead(calm(3)).stopped("n1"), "want n3 leaving lost; start n1; vote n4", ""},
+	})
+}
