@@ -159,7 +159,7 @@ func (e *Engine) preflight(ctx context.Context, args ferryman.Args) (ferryman.Re
 		res.RestartNeeded = settings.MaxValueBytes != st.Settings.MaxValueBytes
 	}
 	if args.Epoch > 0 {
-		marker := dbhooks.Marker{Epoch: st.Epoch, Fenced: st.Fenced, Primary: st.Role == "primary"}
+		marker := dbhooks.Marker{Epoch: st.Epoch, Fenced: st.Fenced, Primary: st.Role == "primary", From: st.Following}
 		if _, err := marker.Promote(args.Epoch); err != nil {
 			res.Blockers = append(res.Blockers, err.Error())
 		}
