@@ -58,7 +58,8 @@ func (x *situation) lost() string {
 		return fmt.Sprintf("its lease of %s was not renewed for %s%s", lease.Length, quiet.Round(time.Millisecond), colon(n.View.Error))
 	}
 	pg, carried := x.passages()[n.ID()]
-	if !n.View.Reachable || x.s.Switchover != nil || carried && pg.Part == ferryman.PartDatabase {
+	sw := x.s.Switchover // one that is committed only goes forward, to what may be lost by now
+	if !n.View.Reachable || sw != nil && !sw.Committed || carried && pg.Part == ferryman.PartDatabase {
 		return ""
 	}
 	svc := x.primaryService()
@@ -73,7 +74,7 @@ func (x *situation) lost() string {
 		return "its database ended (" + svc.Unit.Result + ") and could not be started again"
 	case !svc.Unit.Active && x.endedOften(n.ID(), svc.Slot):
 		return "its database ended again and again (" + svc.Unit.Result + ")"
-	case down >= 2*lease.Length.Std() && !svc.Instance.Writable:
+	case down >= 2*lease.Length.Std() && !(svc.Instance.Running && svc.Instance.Writable): // of one that hangs the last answer stays
 		return fmt.Sprintf("it has not accepted writes for %s%s", down.Round(time.Millisecond), colon(svc.Instance.Reason))
 	}
 	return ""

@@ -94,3 +94,24 @@ func TestNoCopyIsGivenUpWithoutAPrimary(t *testing.T) {
 		{"while a primary that holds its data is down", dead(calm(3)).stopped("n1"), "want n3 leaving lost; start n1; vote n4", ""},
 	})
 }
+
+func TestAPrimaryThatLivesAndDoesNotServeIsReplaced(t *testing.T) {
+	t.Parallel()
+	hangs := func(d int) *sit {
+		x := leased(nil).instance("n1", func(in *ferryman.Instance) { in.Running, in.Healthy = false, false })
+		return x.view("n1", func(v *ferryman.NodeView) { v.HealthySince, v.DownSince = time.Time{}, t0.Add(-seconds(d).Std()) })
+	}
+	empty := func(committed bool) *sit {
+		x := leased(nil).switching(func(sw *switchover) { sw.From, sw.To, sw.Committed = "n2", "n1", committed })
+		if !committed {
+			x.s.Switchover.From, x.s.Switchover.To = "n1", "n2"
+		}
+		return x.instance("n1", func(in *ferryman.Instance) { in.Initialised, in.Writable = false, false })
+	}
+	try(t, []row{
+		{"it hangs for a moment", hangs(9), "", "no-answer"},
+		{"it hangs for two lengths of the lease", hangs(10), "begin-failover n1", ""},
+		{"the successor of a switchover that was committed has no data", empty(true), "begin-failover n1", ""},
+		{"a switchover that was not can go back", empty(false), "fence n1 epoch 3", ""},
+	})
+}
