@@ -132,13 +132,13 @@ func (x *situation) fence(p *proposal, f *ferryman.Failover) {
 	}
 }
 
-// survey asks every instance that answers what it holds; true when no answer
-// is waited for any more.
+// survey asks every instance that answers what it holds, also of those that
+// leave; true when no answer is waited for any more.
 func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 	waiting := false
-	for _, n := range x.serve {
+	for _, n := range x.nodes {
 		svc, ok := n.View.Status.Service(f.Slot)
-		if !ok || !n.View.Reachable || !svc.Instance.Running || n.Suffrage == "" {
+		if !ok || n.Member.Witness || n.Member.Lost || !n.View.Reachable || !svc.Instance.Running || n.Suffrage == "" {
 			continue
 		}
 		question := ferryman.Step{Op: ferryman.OpPreflight, Node: n.ID(), Service: f.Slot, Deadline: x.policy.WriteBudget,
@@ -200,7 +200,7 @@ func (x *situation) candidate(f *ferryman.Failover, survey []ferryman.Held) (bes
 	score := -1
 	for _, h := range survey {
 		n, ok := x.node(h.Node)
-		if !ok || f.To != "" && h.Node != f.To || n.Member.Want != ferryman.WantActive {
+		if !ok || f.To != "" && h.Node != f.To || n.Member.Want == ferryman.WantMaintenance || n.Member.Lost {
 			continue
 		}
 		if no := x.s.CannotReplace(h.Node); no != "" {
@@ -218,6 +218,9 @@ func (x *situation) candidate(f *ferryman.Failover, survey []ferryman.Held) (bes
 		}
 		if h.Node != f.From {
 			s += 4
+		}
+		if n.Member.Want == ferryman.WantActive {
+			s += 8 // one that leaves hands over what nobody else has
 		}
 		if s > score {
 			best, score, why = h.Node, s, ""

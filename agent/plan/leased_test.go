@@ -115,3 +115,31 @@ func TestAPrimaryThatLivesAndDoesNotServeIsReplaced(t *testing.T) {
 		{"a switchover that was not can go back", empty(false), "fence n1 epoch 3", ""},
 	})
 }
+
+// What a member holds that leaves may be all that there is.
+func TestAMemberThatLeavesIsAskedToo(t *testing.T) {
+	t.Parallel()
+	leaves := func(x *sit) *sit {
+		m := x.s.Members["n3"]
+		m.Want = ferryman.WantLeaving
+		x.s.Members["n3"] = m
+		x.v.Hosts.None = true
+		return x
+	}
+	holds := func(x *sit, name string, position uint64) *sit {
+		return x.did(ferryman.OpPreflight, name, func(st *ferryman.Step) {
+			st.Args.Alone, st.Outcome.Result = true, ferryman.Result{Position: position, History: "h"}
+		})
+	}
+	told := func(n2, n3 uint64) *sit {
+		x := leaves(leased(nil).failing())
+		x.s.Primary.History, x.s.Primary.SyncReplicas = "h", 1
+		return holds(holds(x, "n2", n2), "n3", n3)
+	}
+	try(t, []row{
+		{"it is asked", leaves(leased(nil).failing()), "preflight n2 ; preflight n3 ", "survey"},
+		{"its database is started to be asked", leaves(leased(nil).failing()).stopped("n3"), "preflight n2 ; start n3", "survey"},
+		{"another that holds as much goes before it", told(70, 70), "primary n2 epoch 4", ""},
+		{"it becomes the primary where it holds most", told(70, 71), "primary n3 epoch 4", ""},
+	})
+}
