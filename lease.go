@@ -52,9 +52,10 @@ type LeaseView struct {
 	// Quiet is how long this leader has given it no grant, at most since it leads
 	// and since it first saw the epoch.
 	Quiet Duration `json:"quiet"`
-	// Steady is how long the committed Length has been what it is, at most since
-	// this leader leads.
+	// Steady is how long the committed Length has been Length, at most since this
+	// leader leads.
 	Steady Duration `json:"steady"`
+	Length Duration `json:"length"`
 	// Closed is the FirstStep of the failover that was committed when Quiet was
 	// read, plus one; zero while there was none. Under a failover no grant is
 	// given, so that a Quiet which was read under it only grows.

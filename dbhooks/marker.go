@@ -37,16 +37,20 @@ func (m Marker) Promote(epoch uint64) (Marker, error) {
 		return m, fmt.Errorf("promote at epoch %d: %w: epoch %d is known here", epoch, ErrEpoch, m.Epoch)
 	case epoch == m.Epoch && m.Fenced:
 		return m, fmt.Errorf("promote at epoch %d: %w at this epoch: unfence it, or promote with a newer one", epoch, ErrFenced)
-	case epoch == m.Epoch && !m.Primary:
+	case epoch == m.Epoch && !m.Primary && m.From != "":
 		return m, fmt.Errorf("promote at epoch %d: %w: this epoch has another primary", epoch, ErrEpoch)
 	}
 	return Marker{Epoch: epoch, Primary: true}, nil
 }
 
-// Fence is refused only when a newer epoch is known: an old order says nothing about a newer primary.
+// Fence is refused only when a newer epoch is known: an old order says nothing about a newer primary. An epoch that was heard of in a fence only may be
+// this instance's own: its lease can end before it was promoted.
 func (m Marker) Fence(epoch uint64) (Marker, error) {
 	if epoch < m.Epoch {
 		return m, fmt.Errorf("fence at epoch %d: %w: epoch %d is known here", epoch, ErrEpoch, m.Epoch)
+	}
+	if epoch > m.Epoch {
+		m.From = ""
 	}
 	m.Epoch, m.Fenced = epoch, true
 	return m, nil

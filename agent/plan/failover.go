@@ -52,11 +52,14 @@ func (x *situation) lost() string {
 		return ""
 	}
 	lease := x.s.Primary.Lease
-	if quiet := x.v.Lease.Quiet.Std(); x.v.Lease.Epoch == x.s.Primary.Epoch && quiet >= lease.Length.Std() {
+	// A shorter lease is asked for anew only after its holder has heard of it.
+	quiet := min(x.v.Lease.Quiet.Std(), x.steady())
+	if x.v.Lease.Epoch == x.s.Primary.Epoch && quiet >= lease.Length.Std() {
 		return fmt.Sprintf("its lease of %s was not renewed for %s%s", lease.Length, quiet.Round(time.Millisecond), colon(n.View.Error))
 	}
 	pg, carried := x.passages()[n.ID()]
-	if !n.View.Reachable || x.s.Switchover != nil || carried && pg.Part == ferryman.PartDatabase {
+	sw := x.s.Switchover // one that is committed only goes forward, to what may be lost by now
+	if !n.View.Reachable || sw != nil && !sw.Committed || carried && pg.Part == ferryman.PartDatabase {
 		return ""
 	}
 	svc := x.primaryService()
@@ -73,7 +76,7 @@ func (x *situation) lost() string {
 		return "its database ended (" + svc.Unit.Result + ") and could not be started again"
 	case !svc.Unit.Active && x.endedOften(n.ID(), svc.Slot):
 		return "its database ended again and again (" + svc.Unit.Result + ")"
-	case down >= 2*lease.Length.Std() && !(svc.Instance.Running && svc.Instance.Writable): // of one that hangs the rest is old
+	case down >= 2*lease.Length.Std() && !(svc.Instance.Running && svc.Instance.Writable): // of one that hangs the last answer stays
 		return fmt.Sprintf("it has not accepted writes for %s%s", down.Round(time.Millisecond), colon(svc.Instance.Reason))
 	}
 	return ""
@@ -147,22 +150,24 @@ func (x *situation) fence(p *proposal, f *ferryman.Failover) {
 	}
 }
 
-// survey asks every instance that answers what it holds; true when no answer
-// is waited for any more: all are there, or enough to know that nothing better
-// can come. The old primary is waited for only if it has just answered.
+// survey asks every instance that answers what it holds, also of those that
+// leave; true when no answer is waited for any more: all are there, or enough to
+// know that nothing better can come. The old primary is waited for only if it
+// has just answered.
 func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 	waiting, answers := false, slices.ContainsFunc(x.tried(f.From, f.Slot, ferryman.OpFence, f.FirstStep), func(st ferryman.Step) bool { return st.Outcome.Done() })
-	for _, n := range x.nodes { // also who leaves may hold what nobody else does
+	for _, n := range x.nodes {
 		svc, ok := n.View.Status.Service(f.Slot)
-		if !ok || n.Member.Witness || !n.View.Reachable || !svc.Instance.Running || n.Suffrage == "" {
+		if !ok || n.Member.Witness || n.Member.Lost || !n.View.Reachable || !svc.Instance.Running || n.Suffrage == "" {
 			continue
 		}
-		asked := x.asked(ferryman.Step{Node: n.ID(), Service: f.Slot, Op: ferryman.OpPreflight, Args: ferryman.Args{Alone: true}}, f.Survey)
+		question := ferryman.Step{Op: ferryman.OpPreflight, Node: n.ID(), Service: f.Slot, Deadline: x.policy.WriteBudget,
+			Args: ferryman.Args{Engine: x.engine, Epoch: x.s.Primary.Epoch + 1, Alone: true}}
+		asked := x.asked(question, f.Survey)
 		switch last := len(asked) - 1; {
 		case last < 0 || !asked[last].Open() && !asked[last].Outcome.Done():
 			x.cancelOn(p, n.ID(), f.Slot, f.Survey)
-			x.again(p, ferryman.Step{Op: ferryman.OpPreflight, Node: n.ID(), Service: f.Slot, Deadline: x.policy.WriteBudget,
-				Args: ferryman.Args{Engine: x.engine, Epoch: x.s.Primary.Epoch + 1, Alone: true}}, f.Survey)
+			x.again(p, question, f.Survey)
 			waiting = waiting || last < 0 && (n.ID() != f.From || answers) && !x.occupied(p, n.ID(), f.Slot)
 		case asked[last].Open():
 			waiting = waiting || x.since(asked[last].Since) < surveyFor && (n.ID() != f.From || answers)
@@ -178,12 +183,6 @@ func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 	return !waiting
 }
 
-// asked is tried, but of preflights only those that ask the same: what a lost
-// primary's others hold is one question, whether a version can be run another.
-func (x *situation) asked(st ferryman.Step, since uint64) []ferryman.Step {
-	return slices.DeleteFunc(x.tried(st.Node, st.Service, st.Op, since), func(o ferryman.Step) bool { return o.Args.Alone != st.Args.Alone })
-}
-
 // occupied tells that an instance does something that is not withdrawn, for
 // longer than an answer is waited for: a copy of all data, which takes hours.
 func (x *situation) occupied(p *proposal, node ferryman.NodeID, service string) bool {
@@ -197,7 +196,7 @@ func (x *situation) occupied(p *proposal, node ferryman.NodeID, service string) 
 // replaces its data or its process.
 func (x *situation) cancelOn(p *proposal, node ferryman.NodeID, service string, since uint64) {
 	for _, st := range x.s.Ledger {
-		if !st.Open() || st.Node != node || st.Service != service || st.ID >= since && since > 0 {
+		if !st.Open() || st.Node != node || st.Service != service || st.ID >= since && since > 0 && st.Args.Alone {
 			continue
 		}
 		switch st.Op {
@@ -234,7 +233,7 @@ func (x *situation) candidate(f *ferryman.Failover, survey []ferryman.Held) (bes
 	score := -1
 	for _, h := range survey {
 		n, ok := x.node(h.Node)
-		if !ok || f.To != "" && h.Node != f.To || n.Member.Want != ferryman.WantActive {
+		if !ok || f.To != "" && h.Node != f.To || n.Member.Want == ferryman.WantMaintenance || n.Member.Lost {
 			continue
 		}
 		if no := x.s.CannotReplace(h.Node); no != "" {
@@ -252,6 +251,9 @@ func (x *situation) candidate(f *ferryman.Failover, survey []ferryman.Held) (bes
 		}
 		if h.Node != f.From {
 			s += 4
+		}
+		if n.Member.Want == ferryman.WantActive {
+			s += 8 // one that leaves hands over what nobody else has
 		}
 		if s > score {
 			best, score, why = h.Node, s, ""
@@ -303,11 +305,17 @@ func why(n upgrade.Node) string {
 	return "it has not answered yet"
 }
 
-// ill says why no copy of the data may be given up now: the primary is lost,
-// and what it acknowledged may be on any of the others.
+// ill says why no copy of the data may be given up now: the primary is lost, and
+// what it acknowledged may be on any of the others; or all that there is may be,
+// where it does not answer or came up without its data.
 func (x *situation) ill() string {
-	if x.s.Primary.SyncReplicas == 0 || x.primaryService().Instance.Writable && x.v.Nodes[x.s.Primary.Node].Reachable {
-		return ""
+	primary, reachable := x.primaryService().Instance, x.v.Nodes[x.s.Primary.Node].Reachable
+	switch {
+	case !x.single || x.s.Primary.Epoch == 0:
+	case !reachable || primary.Running && !primary.Initialised:
+		return "the primary " + x.name(x.s.Primary.Node) + " is not there, and all that is left of its data may be"
+	case x.s.Primary.SyncReplicas > 0 && !primary.Writable:
+		return "the primary " + x.name(x.s.Primary.Node) + " does not accept writes, and what it acknowledged may be there only"
 	}
-	return "the primary " + x.name(x.s.Primary.Node) + " does not accept writes, and what it acknowledged may be there only"
+	return ""
 }

@@ -284,7 +284,7 @@ func TestDuringAFailover(t *testing.T) {
 	next := func(x *sit) *sit { // n2 was made the primary of epoch 4
 		x.s.Primary = ferryman.Primary{Node: "n2", Slot: "db", Epoch: 4, Since: t0, Before: "h", Lease: x.s.Primary.Lease}
 		x.s.Failover = nil
-		x.v.Lease = ferryman.LeaseView{Epoch: 4, Steady: 3600 * second}
+		x.v.Lease = ferryman.LeaseView{Epoch: 4, Steady: 3600 * second, Length: 5 * second}
 		return x.lead("n3")
 	}
 	silent3 := func() *sit { return safe(3).silent("n3", 30*time.Second) }

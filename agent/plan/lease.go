@@ -43,7 +43,7 @@ func leases(x *situation, p *proposal) {
 	}
 	if next.Length = x.leaseLength(p, n, *old); next.Length != old.Length {
 		next.Longest = max(old.Longest, next.Length)
-	} else if old.Longest > old.Length && x.v.Lease.Steady.Std() >= old.Over() {
+	} else if old.Longest > old.Length && x.steady() >= old.Over() {
 		next.Longest = old.Length
 	}
 	if next != *old {
@@ -73,6 +73,15 @@ func (x *situation) enforced() bool { return x.s.Primary.Lease != nil && x.s.Pri
 
 func (x *situation) ttl() ferryman.Duration {
 	return x.s.Accepted.Document.WithDefaults().Database.Failover.LeaseTTL
+}
+
+// steady is how long this leader has seen the committed length be what it is. A
+// view of before it was changed says that of another.
+func (x *situation) steady() time.Duration {
+	if l := x.s.Primary.Lease; l == nil || x.v.Lease.Length != l.Length {
+		return 0
+	}
+	return x.v.Lease.Steady.Std()
 }
 
 func (x *situation) voters() (n int) {

@@ -29,7 +29,7 @@ func mode(m ferryman.FailoverMode) func(*ferryman.Document) {
 // grant was a second ago.
 func (x *sit) lease(length, longest ferryman.Duration, enforced bool) *sit {
 	x.s.Primary.Lease = &ferryman.Lease{Length: length, Longest: longest, Enforced: enforced}
-	x.v.Lease = ferryman.LeaseView{Epoch: x.s.Primary.Epoch, Quiet: second, Steady: 3600 * second}
+	x.v.Lease = ferryman.LeaseView{Epoch: x.s.Primary.Epoch, Quiet: second, Steady: 3600 * second, Length: length}
 	return x
 }
 

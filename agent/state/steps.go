@@ -93,7 +93,7 @@ func (a *applier) allowed(m ferryman.Member, st ferryman.Step) error {
 		if st.Node != primary.Node {
 			return refuse("only the primary's fence is taken away, and that is %s", a.name(primary.Node))
 		}
-		if sw != nil && sw.Back == "" {
+		if sw != nil && sw.Back == "" && !sw.Committed {
 			return refuse("a switchover is under way")
 		}
 		if a.s.Failover != nil {

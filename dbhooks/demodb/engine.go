@@ -174,7 +174,7 @@ func (e *Engine) preflight(ctx context.Context, client *Client, args ferryman.Ar
 		res.RestartNeeded = settings.MaxValueBytes != st.Settings.MaxValueBytes
 	}
 	if args.Epoch > 0 {
-		marker := dbhooks.Marker{Epoch: st.Epoch, Fenced: st.Fenced, Primary: st.Promoted}
+		marker := dbhooks.Marker{Epoch: st.Epoch, Fenced: st.Fenced, Primary: st.Promoted, From: st.Following}
 		if _, err := marker.Promote(args.Epoch); err != nil {
 			res.Blockers = append(res.Blockers, err.Error())
 		}
