@@ -120,11 +120,15 @@ func (h *Holder) Run(ctx context.Context) {
 // changes in the state is seen at once.
 const idle = time.Minute
 
+// learning is how soon is looked again whether the state is known: Raft has it
+// after entries that do not change it, of which nobody tells.
+const learning = shortest
+
 // step does what the state wants now, and says when to look again.
 func (h *Holder) step(ctx context.Context, want Wanted) time.Duration {
 	switch {
 	case !want.Known:
-		return idle
+		return learning
 	case want.Epoch == 0:
 		if err := h.release(ctx); err != nil && ctx.Err() == nil {
 			h.cfg.Log.Warn("the guard is still armed", "error", err)
