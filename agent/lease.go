@@ -111,15 +111,19 @@ func (n *node) renew(ctx context.Context, epoch uint64) (ferryman.Duration, erro
 }
 
 // safe makes sure that the database of this node, which is no primary with a
-// lease any more, accepts no writes; in manual mode the primary's may.
+// lease any more, accepts no writes; in manual mode the primary's may, and what
+// stood on this host before there was a primary.
 func (n *node) safe(ctx context.Context) error {
 	s, _ := n.store.State()
-	if s.Primary.Node == n.id && s.Primary.Lease == nil {
+	if s.Primary.Epoch == 0 || s.Primary.Node == n.id && s.Primary.Lease == nil {
 		return nil
 	}
 	writable, err := n.runner.Writable(ctx)
-	if !writable {
+	switch {
+	case !writable:
 		return nil
+	case err != nil && s.Primary.Lease == nil: // nothing is fenced on a guess in manual mode; a guard that is armed does it in time
+		return fmt.Errorf("it is not known whether the database accepts writes: %w", err)
 	}
 	n.log.Warn("the database may accept writes and is not the primary any more; it is ended", "error", err)
 	return n.runner.Fence(ctx, s.Primary.Epoch)
