@@ -313,6 +313,34 @@ func TestInManualModeAnAgentFencesNothingThatHangs(t *testing.T) {
 	})
 }
 
+// The guard dies under a lease, and the first time that the agent wants to end
+// the database itself, it cannot: it tries on.
+func TestAnAgentWithoutItsGuardEndsTheDatabaseItself(t *testing.T) {
+	inLab(t, 42, three, func(t *testing.T, l *lab) {
+		l.form()
+		for _, h := range l.hosts {
+			if err := h.stop(); err != nil {
+				t.Fatal(err)
+			}
+			h.refusals = 3
+			h.start()
+		}
+		l.until("whole again", 5*time.Minute, settled(3))
+		l.db.Sync(1)
+		l.doc.set(automatic(3, 2, "5s"))
+		before, _ := l.until("automatic failover is in force", 5*time.Minute, guarded(3))
+		old := l.primary(before)
+		l.write(old, "before")
+		old.guard.Die()
+		l.links.Isolate(old.cfg.Node.Address)
+		after := l.replaced(before, time.Minute)
+		l.lostNone(after)
+		old.guard.Revive()
+		l.links.Rejoin(old.cfg.Node.Address)
+		l.until("whole again", 5*time.Minute, guarded(3))
+	})
+}
+
 // A primary that hangs is killed and replaced: that it accepted writes when it
 // was heard last says nothing.
 func TestAPrimaryThatHangsIsReplaced(t *testing.T) {

@@ -129,10 +129,20 @@ func (n *node) safe(ctx context.Context) error {
 	return n.runner.Fence(ctx, s.Primary.Epoch)
 }
 
-// expired is what the guard does too.
+// fenceRetry is how soon the agent tries again to end its database.
+const fenceRetry = 100 * time.Millisecond
+
+// expired is what the guard does too, unless that is why the lease ran out. It
+// tries until the database has ended, or may accept writes again, or this node
+// is the primary of that epoch no more, which is for safe.
 func (n *node) expired(ctx context.Context, epoch uint64) {
-	if err := n.runner.Fence(ctx, epoch); err != nil && ctx.Err() == nil {
-		n.log.Error("the database whose lease ran out was not ended by the agent; its guard does it", "epoch", epoch, "error", err)
+	for ctx.Err() == nil {
+		err := n.runner.Fence(ctx, epoch)
+		if s, _ := n.store.State(); err == nil || n.holder.Status() != nil || s.Primary.Node != n.id || s.Primary.Epoch != epoch {
+			return
+		}
+		n.log.Error("the database whose lease ran out was not ended by the agent, which tries again; its guard does it as well", "epoch", epoch, "error", err)
+		pause(ctx, fenceRetry)
 	}
 }
 
