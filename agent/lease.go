@@ -112,24 +112,38 @@ func (n *node) renew(ctx context.Context, epoch uint64) (ferryman.Duration, erro
 }
 
 // safe makes sure that the database of this node, which is no primary with a
-// lease any more, accepts no writes; in manual mode the primary's may.
+// lease any more, accepts no writes; in manual mode the primary's may, and what
+// stood on this host before there was a primary.
 func (n *node) safe(ctx context.Context) error {
 	s, _ := n.store.State()
-	if s.Primary.Node == n.id && s.Primary.Lease == nil {
+	if s.Primary.Epoch == 0 || s.Primary.Node == n.id && s.Primary.Lease == nil {
 		return nil
 	}
 	writable, err := n.runner.Writable(ctx)
-	if !writable {
+	switch {
+	case !writable:
 		return nil
+	case err != nil && s.Primary.Lease == nil: // nothing is fenced on a guess in manual mode; a guard that is armed does it in time
+		return fmt.Errorf("it is not known whether the database accepts writes: %w", err)
 	}
 	n.log.Warn("the database may accept writes and is not the primary any more; it is ended", "error", err)
 	return n.runner.Fence(ctx, s.Primary.Epoch)
 }
 
-// expired is what the guard does too.
+// fenceRetry is how soon the agent tries again to end its database.
+const fenceRetry = 100 * time.Millisecond
+
+// expired is what the guard does too, unless that is why the lease ran out. It
+// tries until the database has ended, or may accept writes again, or this node
+// is the primary of that epoch no more, which is for safe.
 func (n *node) expired(ctx context.Context, epoch uint64) {
-	if err := n.runner.Fence(ctx, epoch); err != nil && ctx.Err() == nil {
-		n.log.Error("the database whose lease ran out was not ended by the agent; its guard does it", "epoch", epoch, "error", err)
+	for ctx.Err() == nil {
+		err := n.runner.Fence(ctx, epoch)
+		if s, _ := n.store.State(); err == nil || n.holder.Status() != nil || s.Primary.Node != n.id || s.Primary.Epoch != epoch {
+			return
+		}
+		n.log.Error("the database whose lease ran out was not ended by the agent, which tries again; its guard does it as well", "epoch", epoch, "error", err)
+		pause(ctx, fenceRetry)
 	}
 }
 

@@ -125,11 +125,15 @@ func (h *Holder) Run(ctx context.Context) {
 // changes in the state is seen at once.
 const idle = time.Minute
 
+// learning is how soon is looked again whether the state is known: Raft has it
+// after entries that do not change it, of which nobody tells.
+const learning = shortest
+
 // step does what the state wants now, and says when to look again.
 func (h *Holder) step(ctx context.Context, want Wanted) time.Duration {
 	switch {
 	case !want.Known:
-		return idle
+		return learning
 	case want.Epoch == 0:
 		if err := h.rest(ctx, want.Soon); err != nil && ctx.Err() == nil {
 			h.say(fmt.Sprintf("the guard is not as it should be: %v", err))

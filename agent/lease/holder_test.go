@@ -319,6 +319,23 @@ func TestAHolderThatDoesNotKnowDoesNothing(t *testing.T) {
 	})
 }
 
+// That the state is known is told by nobody when it did not change.
+func TestAHolderLearnsByItselfThatItKnows(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := newBeside(t, wanted(time.Second))
+		b.want.Known = false
+		h, _ := b.agent()
+		after(time.Minute)
+		b.mu.Lock()
+		b.want.Known = true
+		b.mu.Unlock()
+		after(100 * time.Millisecond)
+		if h.Status() == nil {
+			t.Error("it holds nothing, a tenth of the lease after it could")
+		}
+	})
+}
+
 func TestAHolderLetsGoOnceTheDatabaseIsSeenSafe(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := newBeside(t, wanted(10*time.Second))
