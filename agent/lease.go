@@ -87,7 +87,7 @@ func (n *node) wantedLease() (lease.Wanted, <-chan struct{}) {
 	}
 	w := lease.Wanted{Known: true}
 	if p := s.Primary; p.Node == n.id && p.Lease != nil {
-		w.Epoch, w.Length = p.Epoch, p.Lease.Length
+		w.Epoch, w.Serial, w.Length = p.Epoch, p.Lease.Serial, p.Lease.Length
 	}
 	return w, moved
 }

@@ -24,6 +24,19 @@ func leased(change func(*ferryman.Lease, *ferryman.LeaseView)) *sit {
 	return x
 }
 
+// A lease that is held from before failover was manual may be let go any moment.
+func TestOnlyALeaseOfThisSerialIsEnforced(t *testing.T) {
+	t.Parallel()
+	offered := func(serial uint64) *sit {
+		return leased(func(l *ferryman.Lease, _ *ferryman.LeaseView) { l.Serial, l.Enforced = 8, false }).
+			view("n1", func(v *ferryman.NodeView) { v.Status.Lease.Serial = serial })
+	}
+	try(t, []row{
+		{"it is held", offered(8), "lease n1", ""},
+		{"another is", offered(7), "", "lease"},
+	})
+}
+
 func seconds(n int) ferryman.Duration { return ferryman.Duration(n) * ferryman.Duration(time.Second) }
 
 // What the longest may still run for is forgotten after it cannot any more.
