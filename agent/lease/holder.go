@@ -123,11 +123,13 @@ func (h *Holder) Run(ctx context.Context) {
 // changes in the state is seen at once.
 const idle = time.Minute
 
+const soon = 50 * time.Millisecond
+
 // step does what the state wants now, and says when to look again.
 func (h *Holder) step(ctx context.Context, want Wanted) time.Duration {
 	switch {
 	case !want.Known:
-		return idle
+		return soon // nothing tells when it is
 	case want.Epoch == 0:
 		if err := h.release(ctx); err != nil && ctx.Err() == nil {
 			h.cfg.Log.Warn("the guard is still armed", "error", err)
