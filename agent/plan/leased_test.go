@@ -104,6 +104,11 @@ func TestNoCopyIsGivenUpWithoutAPrimary(t *testing.T) {
 		{"the dead is replaced", dead(calm(3)), "want n3 leaving lost; vote n4", ""},
 		{"not while the primary has no data", empty(dead(calm(3))), "vote n4", "swap"},
 		{"not while the primary does not answer", dead(calm(3)).silent("n1", time.Second), "vote n4", "swap"},
+		{"nor while it hangs and others may hold more", func() *sit {
+			x := dead(calm(3)).instance("n1", func(in *ferryman.Instance) { in.Running, in.Healthy = false, false })
+			x.s.Primary.SyncReplicas = 1
+			return x
+		}(), "vote n4", "swap"},
 		{"while a primary that holds its data is down", dead(calm(3)).stopped("n1"), "want n3 leaving lost; start n1; vote n4", ""},
 	})
 }
