@@ -76,19 +76,19 @@ func (n *node) nudge() {
 // wantedLease is what this node's state says of its own lease.
 func (n *node) wantedLease() (lease.Wanted, <-chan struct{}) {
 	moved := n.store.Changed()
-	s, _ := n.store.State()
 	// After a restart the state is older than what this node knew, until a leader
-	// has told it what is committed.
+	// has told it what is committed. It is read after that was found.
 	if !n.caughtUp.Load() {
-		if s.Cluster == "" || !n.informed() {
+		if s, _ := n.store.State(); s.Cluster == "" || !n.informed() {
 			return lease.Wanted{}, moved
 		}
 		n.caughtUp.Store(true)
 	}
+	s, _ := n.store.State()
 	p := s.Primary
 	w := lease.Wanted{Known: true, Soon: p.Lease != nil && len(n.services) > 0}
 	if p.Node == n.id && p.Lease != nil {
-		w.Epoch, w.Length = p.Epoch, p.Lease.Length
+		w.Epoch, w.Serial, w.Length = p.Epoch, p.Lease.Serial, p.Lease.Length
 	}
 	return w, moved
 }

@@ -314,7 +314,7 @@ func (x *situation) ill() string {
 	case !x.single || x.s.Primary.Epoch == 0:
 	case !reachable || primary.Running && !primary.Initialised:
 		return "the primary " + x.name(x.s.Primary.Node) + " is not there, and all that is left of its data may be"
-	case x.s.Primary.SyncReplicas > 0 && !primary.Writable:
+	case x.s.Primary.SyncReplicas > 0 && !(primary.Running && primary.Writable):
 		return "the primary " + x.name(x.s.Primary.Node) + " does not accept writes, and what it acknowledged may be there only"
 	}
 	return ""

@@ -33,7 +33,7 @@ func leases(x *situation, p *proposal) {
 	held := n.View.Status.Lease
 	if !old.Enforced {
 		switch {
-		case !n.View.Reachable || held == nil || held.Epoch != x.s.Primary.Epoch:
+		case !n.View.Reachable || held == nil || held.Epoch != x.s.Primary.Epoch || held.Serial != old.Serial:
 			p.wait("lease", n.ID(), "failover is automatic as soon as %s holds its lease and its guard is armed%s", n.Name(), problem(n))
 		case !x.primaryService().Instance.Writable || x.gaining(n.ID()):
 			p.wait("lease", n.ID(), "failover is automatic as soon as %s accepts writes", n.Name())

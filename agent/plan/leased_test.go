@@ -24,6 +24,19 @@ func leased(change func(*ferryman.Lease, *ferryman.LeaseView)) *sit {
 	return x
 }
 
+// A lease that is held from before failover was manual may be let go any moment.
+func TestOnlyALeaseOfThisSerialIsEnforced(t *testing.T) {
+	t.Parallel()
+	offered := func(serial uint64) *sit {
+		return leased(func(l *ferryman.Lease, _ *ferryman.LeaseView) { l.Serial, l.Enforced = 8, false }).
+			view("n1", func(v *ferryman.NodeView) { v.Status.Lease.Serial = serial })
+	}
+	try(t, []row{
+		{"it is held", offered(8), "lease n1 5s of 5s enforced", ""},
+		{"another is", offered(7), "", "lease"},
+	})
+}
+
 func seconds(n int) ferryman.Duration { return ferryman.Duration(n) * ferryman.Duration(time.Second) }
 
 // What the longest may still run for is forgotten after it cannot any more.
@@ -88,6 +101,11 @@ func TestNoCopyIsGivenUpWithoutAPrimary(t *testing.T) {
 		{"the dead is replaced", dead(calm(3)), "want n3 leaving lost; vote n4", ""},
 		{"not while the primary has no data", empty(dead(calm(3))), "vote n4", "swap"},
 		{"not while the primary does not answer", dead(calm(3)).silent("n1", time.Second), "vote n4", "swap"},
+		{"nor while it hangs and others may hold more", func() *sit {
+			x := dead(calm(3)).instance("n1", func(in *ferryman.Instance) { in.Running, in.Healthy = false, false })
+			x.s.Primary.SyncReplicas = 1
+			return x
+		}(), "vote n4", "swap"},
 		{"while a primary that holds its data is down", dead(calm(3)).stopped("n1"), "want n3 leaving lost; start n1; vote n4", ""},
 	})
 }

@@ -177,6 +177,9 @@ func (a *applier) lease(next *ferryman.Lease) error {
 		}
 	}
 	lease := *next
+	if lease.Serial = a.s.LastEvent; old != nil {
+		lease.Serial = old.Serial
+	}
 	a.s.Primary.Lease, a.s.Primary.Granted = &lease, 0
 	return nil
 }

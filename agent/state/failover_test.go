@@ -274,7 +274,7 @@ func TestSucceed(t *testing.T) {
 
 	t.Run("what the new primary takes over", func(t *testing.T) {
 		s := apply(t, both(one, 7, 7), to("n2"))
-		want := ferryman.Primary{Node: "id-n2", Slot: "db", Epoch: 2, Since: s.Primary.Since, Before: "h1", Lease: &ferryman.Lease{Length: 5 * second, Longest: 5 * second, Enforced: true}}
+		want := ferryman.Primary{Node: "id-n2", Slot: "db", Epoch: 2, Since: s.Primary.Since, Before: "h1", Lease: &ferryman.Lease{Serial: s.Primary.Lease.Serial, Length: 5 * second, Longest: 5 * second, Enforced: true}}
 		if text(t, s.Primary) != text(t, want) {
 			t.Errorf("got %s\nwant %s", text(t, s.Primary), text(t, want))
 		}
