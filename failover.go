@@ -114,6 +114,18 @@ func (s State) CannotReplace(id NodeID) string {
 	return s.holdsLess(survey, i)
 }
 
+// promoting tells that the newest promotion of the primary has not told how it
+// went: it may have begun a history that is not recorded, and taken writes in it.
+func (s State) promoting() bool {
+	unknown := false
+	for _, st := range s.Ledger {
+		if st.Op == OpPromote && st.Node == s.Primary.Node && st.Args.Epoch == s.Primary.Epoch {
+			unknown = !st.Outcome.Done()
+		}
+	}
+	return unknown
+}
+
 // holdsLess says why the i-th of the survey may lack a write that was
 // acknowledged.
 func (s State) holdsLess(survey []Held, i int) string {
@@ -130,7 +142,7 @@ func (s State) holdsLess(survey []Held, i int) string {
 	case best.Rank == 1 && s.Primary.History != "":
 		return fmt.Sprintf("%s holds nothing of history %s, which the primary began", name(best), s.Primary.History)
 	}
-	if best.Rank == 1 { // it is not known which history was begun, if any
+	if best.Rank == 1 || s.promoting() { // it is not known which history was begun, if any
 		for _, h := range survey {
 			if h.Rank == 0 && h.History != "" {
 				return fmt.Sprintf("%s holds history %s, which may be what the primary began", name(h), h.History)

@@ -6,6 +6,9 @@ import "time"
 // granted, and how long it takes until nothing granted can run any more. How
 // often it is renewed is between the two agents and never committed.
 type Lease struct {
+	// Serial tells it from the leases of before, which ended when failover became
+	// manual. Whoever holds one of those may be about to let it go.
+	Serial uint64 `json:"serial,omitempty"`
 	// Length is what each grant runs for from now on.
 	Length Duration `json:"length"`
 	// Longest is the longest that a grant given so far may still run: at least
@@ -40,6 +43,8 @@ func Allowance(length time.Duration) time.Duration { return min(length/10, time.
 // LeaseStatus is the lease as the primary's agent holds it, with its guard armed.
 type LeaseStatus struct {
 	Epoch uint64 `json:"epoch"`
+	// Serial is that of the Lease which the node's own state held when it asked.
+	Serial uint64 `json:"serial,omitempty"`
 	// Length is that of the newest grant.
 	Length Duration `json:"length"`
 }
@@ -52,9 +57,10 @@ type LeaseView struct {
 	// Quiet is how long this leader has given it no grant, at most since it leads
 	// and since it first saw the epoch.
 	Quiet Duration `json:"quiet"`
-	// Steady is how long the committed Length has been what it is, at most since
-	// this leader leads.
+	// Steady is how long the committed Length has been Length, at most since this
+	// leader leads.
 	Steady Duration `json:"steady"`
+	Length Duration `json:"length"`
 	// Closed is the FirstStep of the failover that was committed when Quiet was
 	// read, plus one; zero while there was none. Under a failover no grant is
 	// given, so that a Quiet which was read under it only grows.

@@ -252,6 +252,9 @@ type Primary struct {
 	Before  string `json:"before,omitempty"`
 	// Lease is nil in manual mode: the primary then accepts writes without one.
 	Lease *Lease `json:"lease,omitempty"`
+	// Granted is what a lease of this epoch that was ended may still run for: the
+	// next one begins with it.
+	Granted Duration `json:"granted,omitempty"`
 	// SyncReplicas is how many of the other members hold every write that this
 	// primary acknowledged. The leader commits a greater number after it has seen
 	// it in force, and a smaller one before it comes into force.

@@ -2,11 +2,14 @@ package agent_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"ferryman"
+	fakedb "ferryman/dbhooks/fake"
+	"ferryman/systemd"
 )
 
 // automatic is a document that wants failover without a person.
@@ -243,6 +246,161 @@ func TestAStopOfThePrimaryHandsItOver(t *testing.T) {
 		old.start()
 		l.until("whole again", 5*time.Minute, guarded(3))
 	})
+}
+
+// A database that accepts writes stood on a host before its agent did. Nobody
+// has said yet what it is to the cluster, and no lease was ever given.
+func TestADatabaseThatIsNotAdoptedYetIsLeftAlone(t *testing.T) {
+	inLab(t, 40, three, func(t *testing.T, l *lab) {
+		h := l.hosts["n2"]
+		l.stands(h)
+		l.hosts["n1"].found()
+		for _, h := range l.hosts {
+			h.start()
+		}
+		l.until("all have joined", time.Minute, func(r ferryman.Report) bool { return len(r.State.Members) == 3 && len(r.View.Raft) == 3 })
+		l.doc.set(automatic(3, 1, "5s"))
+		waits := func(code string) func(ferryman.Report) bool {
+			return func(r ferryman.Report) bool {
+				return slices.ContainsFunc(r.Decision.Waits, func(w ferryman.Wait) bool { return w.Code == code })
+			}
+		}
+		l.until("it asks whose that is", time.Minute, waits("foreign-data"))
+		if got := l.db.Primaries(); !slices.Equal(got, []string{h.cfg.Database.Address}) || h.units.Starts("db") != 1 {
+			t.Errorf("%q accept writes, and its database was started %d times", got, h.units.Starts("db"))
+		}
+		if err := l.ask(ferryman.Request{Kind: ferryman.RequestAdopt, Node: "n2", By: "a person"}); err != nil {
+			t.Fatal(err)
+		}
+		r, _ := l.until("it is the primary", 5*time.Minute, guarded(3))
+		if l.primary(r) != h || h.units.Starts("db") != 1 {
+			t.Errorf("the primary is %s, and the database of n2 was started %d times", l.primary(r).name, h.units.Starts("db"))
+		}
+	})
+}
+
+// stands has a database with data run and accept writes on a host without an agent.
+func (l *lab) stands(h *host) {
+	l.t.Helper()
+	if err := h.units.Start(l.t.Context(), systemd.Unit{Name: "db", Exec: []string{"fakedb", "1.0"}}); err != nil {
+		l.t.Fatal(err)
+	}
+	for _, op := range []ferryman.Op{ferryman.OpInitialise, ferryman.OpPromote} {
+		if _, err := h.db.Do(l.t.Context(), op, ferryman.Args{Epoch: 1}); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+}
+
+// In manual mode nothing is fenced without a person: also no replica that does
+// not answer when its agent starts.
+func TestInManualModeAnAgentFencesNothingThatHangs(t *testing.T) {
+	inLab(t, 41, three, func(t *testing.T, l *lab) {
+		before, leader := l.form()
+		h := l.others(leader)[0]
+		if l.id(before, h.name) == before.State.Primary.Node {
+			h = l.others(leader)[1]
+		}
+		h.crash()
+		h.db.Faults(fakedb.Faults{Hang: true})
+		h.start()
+		time.Sleep(time.Minute)
+		h.db.Faults(fakedb.Faults{})
+		l.until("whole again", 5*time.Minute, settled(3))
+		if n := h.units.Starts("db"); n != 1 {
+			t.Errorf("its database was started %d times, want once", n)
+		}
+	})
+}
+
+// The guard dies under a lease, and the first time that the agent wants to end
+// the database itself, it cannot: it tries on.
+func TestAnAgentWithoutItsGuardEndsTheDatabaseItself(t *testing.T) {
+	inLab(t, 42, three, func(t *testing.T, l *lab) {
+		l.form()
+		for _, h := range l.hosts {
+			if err := h.stop(); err != nil {
+				t.Fatal(err)
+			}
+			h.refusals = 3
+			h.start()
+		}
+		l.until("whole again", 5*time.Minute, settled(3))
+		l.db.Sync(1)
+		l.doc.set(automatic(3, 2, "5s"))
+		before, _ := l.until("automatic failover is in force", 5*time.Minute, guarded(3))
+		old := l.primary(before)
+		l.write(old, "before")
+		old.guard.Die()
+		l.links.Isolate(old.cfg.Node.Address)
+		after := l.replaced(before, time.Minute)
+		l.lostNone(after)
+		old.guard.Revive()
+		l.links.Rejoin(old.cfg.Node.Address)
+		l.until("whole again", 5*time.Minute, guarded(3))
+	})
+}
+
+// A primary that hangs is killed and replaced: that it accepted writes when it
+// was heard last says nothing.
+func TestAPrimaryThatHangsIsReplaced(t *testing.T) {
+	inLab(t, 43, three, func(t *testing.T, l *lab) {
+		before, old := l.watched("5s")
+		l.write(old, "before")
+		old.db.Faults(fakedb.Faults{Hang: true})
+		after := l.replaced(before, time.Minute)
+		l.lostNone(after)
+		old.db.Faults(fakedb.Faults{})
+		l.until("whole again", 5*time.Minute, guarded(3))
+	})
+}
+
+// The mode becomes manual while the primary is lost: nothing is replaced, and
+// the log stays quiet.
+func TestTheModeBecomesManualWhileThePrimaryIsLost(t *testing.T) {
+	inLab(t, 44, three, func(t *testing.T, l *lab) {
+		before, old := l.watched("20s")
+		old.die()
+		time.Sleep(time.Second)
+		l.doc.set(document(3, 3, "  failover: {mode: manual}"))
+		time.Sleep(time.Minute)
+		r, _, ok := l.report()
+		if !ok || r.State.Primary.Epoch != before.State.Primary.Epoch || r.State.Primary.Lease != nil || r.State.Failover != nil {
+			t.Fatalf("primary %+v, failover %+v\n%s", r.State.Primary, r.State.Failover, describe(r, ok))
+		}
+		if n := r.State.LastEvent - before.State.LastEvent; n > 50 {
+			t.Errorf("%d events in a minute of waiting", n)
+		}
+		old.boots()
+		l.until("whole again", 5*time.Minute, settled(3))
+	})
+}
+
+// All hosts lose their power at once, with writes that only some of them have.
+func TestAllHostsLosePower(t *testing.T) {
+	for _, ttl := range []string{"1s", "20s"} {
+		t.Run(ttl, func(t *testing.T) {
+			inLab(t, 45, three, func(t *testing.T, l *lab) {
+				before, old := l.watched(ttl)
+				others := l.others(old)
+				l.db.Cut(old.cfg.Database.Address, others[0].cfg.Database.Address, true)
+				l.write(old, "on two")
+				for _, h := range l.hosts {
+					h.die()
+				}
+				l.db.Cut(old.cfg.Database.Address, others[0].cfg.Database.Address, false)
+				for _, h := range []*host{others[0], old, others[1]} {
+					h.boots()
+					time.Sleep(time.Second)
+				}
+				after, _ := l.until("whole again", 5*time.Minute, guarded(3))
+				l.lostNone(after)
+				if ttl == "20s" && after.State.Primary.Epoch != before.State.Primary.Epoch {
+					t.Errorf("primary %+v, want it back in its place\n%s", after.State.Primary, describe(after, true))
+				}
+			})
+		})
+	}
 }
 
 // Twenty in a row, with a person's word where the cluster asks for it.

@@ -109,7 +109,7 @@ func (k *keeper) Disarm(ctx context.Context) error {
 		return err
 	}
 	st, err := client.Check(ctx)
-	if err == nil {
+	if err == nil && st.Epoch > 0 {
 		_, err = client.Disarm(ctx, st.Epoch)
 	}
 	return err
@@ -146,6 +146,7 @@ func RunGuard(ctx context.Context, path string, standby bool, version string, lo
 		Engine: func(ctx context.Context) (dbhooks.Engine, error) {
 			return NewEngine(ctx, spec.Engine, spec.Database, spec.PasswordFile, spec.Exec)
 		},
+		Watchdog: systemd.Watchdog,
 		Ready: func() {
 			if err := systemd.Ready(); err != nil {
 				log.Warn("systemd was not told that the guard holds", "error", err)

@@ -58,6 +58,24 @@ type host struct {
 	guard    *fakelease.Guard
 	cfg      config.Config
 	running  *running
+	refusals int // how often the service manager refuses to kill, from the next start of the agent on
+}
+
+// stubborn is a service manager that refuses to kill for a while.
+type stubborn struct {
+	*fakeunits.Units
+	mu   sync.Mutex
+	left int
+}
+
+func (u *stubborn) Kill(ctx context.Context, name string) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.left > 0 {
+		u.left--
+		return errors.New("the service manager does not answer")
+	}
+	return u.Units.Kill(ctx, name)
 }
 
 // running is a process of the agent.
@@ -175,7 +193,7 @@ func (h *host) deps() agent.Deps {
 		}},
 		Guard:    h.guard,
 		Clock:    h.lab.clock,
-		Units:    h.units,
+		Units:    &stubborn{Units: h.units, left: h.refusals},
 		Releases: h.releases,
 	}
 }

@@ -76,19 +76,19 @@ func (n *node) nudge() {
 // wantedLease is what this node's state says of its own lease.
 func (n *node) wantedLease() (lease.Wanted, <-chan struct{}) {
 	moved := n.store.Changed()
-	s, _ := n.store.State()
 	// After a restart the state is older than what this node knew, until a leader
-	// has told it what is committed.
+	// has told it what is committed. It is read after that was found.
 	if !n.caughtUp.Load() {
-		if s.Cluster == "" || !n.informed() {
+		if s, _ := n.store.State(); s.Cluster == "" || !n.informed() {
 			return lease.Wanted{}, moved
 		}
 		n.caughtUp.Store(true)
 	}
+	s, _ := n.store.State()
 	p := s.Primary
 	w := lease.Wanted{Known: true, Soon: p.Lease != nil && len(n.services) > 0}
 	if p.Node == n.id && p.Lease != nil {
-		w.Epoch, w.Length = p.Epoch, p.Lease.Length
+		w.Epoch, w.Serial, w.Length = p.Epoch, p.Lease.Serial, p.Lease.Length
 	}
 	return w, moved
 }
@@ -112,24 +112,38 @@ func (n *node) renew(ctx context.Context, epoch uint64) (ferryman.Duration, erro
 }
 
 // safe makes sure that the database of this node, which is no primary with a
-// lease any more, accepts no writes; in manual mode the primary's may.
+// lease any more, accepts no writes; in manual mode the primary's may, and what
+// stood on this host before there was a primary.
 func (n *node) safe(ctx context.Context) error {
 	s, _ := n.store.State()
-	if s.Primary.Node == n.id && s.Primary.Lease == nil {
+	if s.Primary.Epoch == 0 || s.Primary.Node == n.id && s.Primary.Lease == nil {
 		return nil
 	}
 	writable, err := n.runner.Writable(ctx)
-	if !writable {
+	switch {
+	case !writable:
 		return nil
+	case err != nil && s.Primary.Lease == nil: // nothing is fenced on a guess in manual mode; a guard that is armed does it in time
+		return fmt.Errorf("it is not known whether the database accepts writes: %w", err)
 	}
 	n.log.Warn("the database may accept writes and is not the primary any more; it is ended", "error", err)
 	return n.runner.Fence(ctx, s.Primary.Epoch)
 }
 
-// expired is what the guard does too.
+// fenceRetry is how soon the agent tries again to end its database.
+const fenceRetry = 100 * time.Millisecond
+
+// expired is what the guard does too, unless that is why the lease ran out. It
+// tries until the database has ended, or may accept writes again, or this node
+// is the primary of that epoch no more, which is for safe.
 func (n *node) expired(ctx context.Context, epoch uint64) {
-	if err := n.runner.Fence(ctx, epoch); err != nil && ctx.Err() == nil {
-		n.log.Error("the database whose lease ran out was not ended by the agent; its guard does it", "epoch", epoch, "error", err)
+	for ctx.Err() == nil {
+		err := n.runner.Fence(ctx, epoch)
+		if s, _ := n.store.State(); err == nil || n.holder.Status() != nil || s.Primary.Node != n.id || s.Primary.Epoch != epoch {
+			return
+		}
+		n.log.Error("the database whose lease ran out was not ended by the agent, which tries again; its guard does it as well", "epoch", epoch, "error", err)
+		pause(ctx, fenceRetry)
 	}
 }
 

@@ -27,9 +27,11 @@
 //     another name, which Result.SetAside tells, and never deleted.
 //   - configure{parameters} stores them, applies what can be applied while running, and says whether the rest needs a restart.
 //   - preflight changes nothing. Given a version or parameters it says whether the instance can take them; given an epoch, whether it could be promoted;
-//     Result.Blockers say why not.
+//     Result.Blockers say why not. With Args.Alone the primary is lost, and that the instance does not stream is no blocker; no data, data that still
+//     load, an epoch that is refused are. Result.Position of Result.History then covers every write that the primary acknowledged because this
+//     instance has it, and promote keeps them.
 //
-// Every operation may be repeated and then does no harm. Do ends when ctx does; its effect may then come later, which is for Status to see.
+// Every operation may be repeated and then does no harm, and concerns the one process that it found. Do ends when ctx does; its effect may then come later, which is for Status to see.
 //
 // # Engines in groups
 //

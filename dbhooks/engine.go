@@ -21,6 +21,10 @@ type Engine interface {
 
 	// Do carries out one operation and returns on its observed effect. It is idempotent. An operation that is not among the Traits' is
 	// ferryman.ErrUnsupported.
+	//
+	// An operation concerns the process that it found. It talks to it over one connection, reads what it knows of epochs and fences only once that
+	// stands, and fails when it breaks: it never goes on with another process. Whoever carries it out may be stopped at any point and go on much
+	// later, when the process was killed, the instance fenced, and another process started; that one must not become writable by an old decision.
 	Do(ctx context.Context, op ferryman.Op, args ferryman.Args) (ferryman.Result, error)
 
 	// Command says how the service's process is run, and prepares what it needs to be: directories, a generated configuration. Home is the

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"ferryman"
 )
 
 // ErrEpoch says that an operation came with an epoch that this instance may not act on: a newer primary is known, or this epoch was given to another
@@ -35,16 +37,20 @@ func (m Marker) Promote(epoch uint64) (Marker, error) {
 		return m, fmt.Errorf("promote at epoch %d: %w: epoch %d is known here", epoch, ErrEpoch, m.Epoch)
 	case epoch == m.Epoch && m.Fenced:
 		return m, fmt.Errorf("promote at epoch %d: %w at this epoch: unfence it, or promote with a newer one", epoch, ErrFenced)
-	case epoch == m.Epoch && !m.Primary:
+	case epoch == m.Epoch && !m.Primary && m.From != "":
 		return m, fmt.Errorf("promote at epoch %d: %w: this epoch has another primary", epoch, ErrEpoch)
 	}
 	return Marker{Epoch: epoch, Primary: true}, nil
 }
 
-// Fence is refused only when a newer epoch is known: an old order says nothing about a newer primary.
+// Fence is refused only when a newer epoch is known: an old order says nothing about a newer primary. An epoch that was heard of in a fence only may be
+// this instance's own: its lease can end before it was promoted.
 func (m Marker) Fence(epoch uint64) (Marker, error) {
 	if epoch < m.Epoch {
 		return m, fmt.Errorf("fence at epoch %d: %w: epoch %d is known here", epoch, ErrEpoch, m.Epoch)
+	}
+	if epoch > m.Epoch {
+		m.From = ""
 	}
 	m.Epoch, m.Fenced = epoch, true
 	return m, nil
@@ -95,9 +101,9 @@ func SaveMarker(dir string, v any) error {
 	return nil
 }
 
-// FenceMarker makes the marker in dir say, durably, that the instance is fenced at epoch or at the newer one that it knows as fenced already. What else
-// an engine keeps in the file stays as it is. A marker of a newer epoch stays too: an old order says nothing about a newer primary. Where there is no
-// marker yet, or no dir, it makes one. It is for who fences without the engine; nothing may run the engine's operations at the same time.
+// FenceMarker makes the marker in dir say, durably, that the instance is fenced at epoch; what else an engine keeps in the file stays as it is. A marker of
+// a newer epoch stays too, without an error: an old order says nothing about a newer primary. Where there is no marker yet, or no dir, it makes one.
+// It is for who fences without the engine: an operation of the engine's at the same time could undo it.
 func FenceMarker(dir string, epoch uint64) error {
 	var m Marker
 	if err := LoadMarker(dir, &m); err != nil {
@@ -127,16 +133,51 @@ func FenceMarker(dir string, epoch uint64) error {
 	return SaveMarker(dir, fields)
 }
 
+// ReplaceMarker makes next durable in dir before it returns, in the place of old, which is what LoadMarker read there. When something else is there by
+// now it changes nothing: who may write is also decided by others, such as the guard that fences an instance, and an operation that was stopped since
+// it read the marker must not take that back.
+func ReplaceMarker[M comparable](dir string, old, next M) error {
+	raw, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	err = writeFile(markerPath(dir), append(raw, '\n'), 0o600, func() error { return CheckMarker(dir, old) })
+	if err != nil {
+		return fmt.Errorf("save the epoch marker: %w", err)
+	}
+	return nil
+}
+
+// CheckMarker fails when the marker in dir is not the one that is given.
+func CheckMarker[M comparable](dir string, want M) error {
+	var now M
+	if err := LoadMarker(dir, &now); err != nil {
+		return err
+	}
+	if now != want {
+		return fmt.Errorf("%w: %s was %+v and became %+v meanwhile", ferryman.ErrConflict, markerPath(dir), want, now)
+	}
+	return nil
+}
+
 func markerPath(dir string) string { return filepath.Join(dir, "ferryman-marker.json") }
 
 // WriteFile replaces the file at path, durably and in one step: whoever reads it sees the old content or the new.
 func WriteFile(path string, content []byte, mode os.FileMode) error {
+	return writeFile(path, content, mode, func() error { return nil })
+}
+
+// writeFile is WriteFile, if check, which is asked last, does not object.
+func writeFile(path string, content []byte, mode os.FileMode, check func() error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(content)
 	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = check()
+	}
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}

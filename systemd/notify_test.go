@@ -1,8 +1,11 @@
 package systemd_test
 
 import (
+	"context"
 	"net"
+	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -40,6 +43,28 @@ func TestReady(t *testing.T) {
 		if got, want := next(), "READY=1"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+}
+
+func TestWatchdog(t *testing.T) {
+	next := listen(t)
+	t.Setenv("WATCHDOG_USEC", "1000")
+	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- systemd.Watchdog(ctx) }()
+	for range 3 {
+		if got, want := next(), "WATCHDOG=1"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	t.Setenv("WATCHDOG_USEC", "")
+	if err := systemd.Watchdog(t.Context()); err != nil { // and does not wait
+		t.Errorf("where nothing is watched: %v", err)
 	}
 }
 

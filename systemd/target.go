@@ -53,6 +53,10 @@ func killRecorded(ctx context.Context, dir, name string) error {
 		if !found || rec.Ended != nil || rec.BootID != boot || rec.StartID == seen {
 			return nil
 		}
+		// The main process first: to look for the others takes the longer the more a host runs.
+		if err := rec.signal(syscall.SIGKILL); err != nil {
+			return fmt.Errorf("kill unit %s: %w", name, err)
+		}
 		if err := rec.killAll(ctx); err != nil {
 			return fmt.Errorf("kill: %w", err)
 		}

@@ -3,6 +3,7 @@ package upgrade_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"ferryman"
 	"ferryman/upgrade"
@@ -219,6 +220,51 @@ func TestAnAgentThatEndsIsNotAskedToEndAgain(t *testing.T) {
 			n.View.Status.BootID = tt.boot
 			f := upgrade.Facts{Goal: ferryman.Known{Target: ferryman.Target{RestartGeneration: 1}}, Ended: func(string, ferryman.Op) *ferryman.Step { return tt.exit }}
 			if got := say(upgrade.Agent(n, ferryman.Passage{BootID: "b1", Voter: true}, f, []upgrade.Node{n, replica("n2"), replica("n3")}, false)); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// The agent of a primary whose lease is in force ends only under one that
+// outlasts its restart.
+func TestAPrimarysAgentTakesALongerLeaseFirst(t *testing.T) {
+	t.Parallel()
+	const second = ferryman.Duration(time.Second)
+	holds := func(epoch uint64, length ferryman.Duration) func(*upgrade.Node) {
+		return func(n *upgrade.Node) { n.View.Status.Lease = &ferryman.LeaseStatus{Epoch: epoch, Length: length} }
+	}
+	force := &ferryman.Lease{Length: 30 * second, Longest: 30 * second, Enforced: true}
+	offer := &ferryman.Lease{Length: 30 * second, Longest: 30 * second}
+	restart := ferryman.Target{RestartGeneration: 1}
+	wait := "wait: n1 takes a lease of 30s before its agent restarts"
+	for _, tt := range []struct {
+		name   string
+		node   upgrade.Node
+		lease  *ferryman.Lease
+		goal   ferryman.Target
+		always bool
+		want   string
+	}{
+		{"it holds none", replica("n1", primary), force, restart, false, wait},
+		{"it holds the usual one", replica("n1", primary, holds(3, 5*second)), force, restart, false, wait},
+		{"it holds that of another epoch", replica("n1", primary, holds(2, 30*second)), force, restart, false, wait},
+		{"it holds a longer one", replica("n1", primary, holds(3, 30*second)), force, restart, false, "exit"},
+		{"or one that is longer still", replica("n1", primary, holds(3, 60*second)), force, restart, false, "exit"},
+		{"before its version is switched, too", replica("n1", primary, holds(3, 5*second)), force, ferryman.Target{Version: "0.2"}, false, wait},
+		{"then it is switched", replica("n1", primary, holds(3, 30*second)), force, ferryman.Target{Version: "0.2"}, false, "switch"},
+		{"its vote and leadership go before", replica("n1", primary), force, restart, true, "demote"},
+		{"the leader hands over before", replica("n1", primary, leader), force, restart, false, "transfer n2"},
+		{"a lease that is not in force is not waited for", replica("n1", primary), offer, restart, false, "exit"},
+		{"nor one that there is not", replica("n1", primary), nil, restart, false, "exit"},
+		{"a replica needs none", replica("n1"), force, restart, false, "exit"},
+		{"when it has come back nothing is waited for", replica("n1", primary, func(n *upgrade.Node) { n.View.Status.Agent.RestartGeneration = 1 }), force, restart, false, "done"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := upgrade.Facts{Goal: ferryman.Known{Target: tt.goal}, Primary: ferryman.Primary{Node: "n1", Slot: "db", Epoch: 3, Lease: tt.lease}}
+			all := []upgrade.Node{tt.node, replica("n2"), replica("n3")}
+			if got := say(upgrade.Agent(tt.node, ferryman.Passage{Voter: true}, f, all, tt.always)); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})

@@ -89,7 +89,13 @@ type group struct {
 // newGroup starts count nodes and founds a cluster of the first voters of them.
 func newGroup(t *testing.T, count, voters int) *group {
 	t.Helper()
-	g := &group{t: t, network: cluster.NewNetwork(rand.New(rand.NewPCG(1, 2))), cfg: cluster.NewConfig()}
+	return newPacedGroup(t, cluster.NewConfig(), count, voters)
+}
+
+// newPacedGroup is newGroup with other timings.
+func newPacedGroup(t *testing.T, cfg cluster.Config, count, voters int) *group {
+	t.Helper()
+	g := &group{t: t, network: cluster.NewNetwork(rand.New(rand.NewPCG(1, 2))), cfg: cfg}
 	var servers []cluster.Server
 	for i := range count {
 		m := &member{id: fmt.Sprintf("n%d", i+1), stores: cluster.InMemory()}

@@ -41,7 +41,7 @@ func (g *guard) lead(ctx context.Context) error {
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
 	a := &active{guard: g, alarm: alarm, leave: leave, state: s, fenced: make(chan struct{})}
-	a.Log.Info("guard: active", "version", a.Version, "epoch", s.Epoch, "armed", s.Armed, "left", s.Deadline-Boottime())
+	a.Log.Info("guard: active", "version", a.Version, "epoch", s.Epoch, "armed", s.Armed)
 	var failed error
 	a.tasks.Go(func() {
 		if failed = a.enforce(ctx); failed != nil {
@@ -54,6 +54,13 @@ func (g *guard) lead(ctx context.Context) error {
 	}
 	if a.Spec.Listen != "" {
 		a.tasks.Go(func() { a.serveHealth(ctx) })
+	}
+	if a.Watchdog != nil {
+		a.tasks.Go(func() {
+			if err := a.Watchdog(ctx); err != nil {
+				a.Log.Error("guard: the service manager is not told any more that the guard lives", "error", err)
+			}
+		})
 	}
 	a.tasks.Go(func() { a.serve(ctx) })
 	<-ctx.Done()

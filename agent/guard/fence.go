@@ -34,7 +34,7 @@ func (g *guard) kill(ctx context.Context) bool {
 func (a *active) fence(ctx context.Context, epoch uint64) error {
 	began := Boottime()
 	empty := a.kill(ctx)
-	a.Log.Info("guard: killed the database, whose lease is over", "epoch", epoch, "seen_dead", empty, "took", Boottime()-began)
+	a.Log.Info("guard: killed the database", "epoch", epoch, "seen_dead", empty, "took", Boottime()-began)
 
 	marked := make(chan error, 1)
 	mark := func() { a.tasks.Go(func() { marked <- a.mark(epoch) }) }

@@ -34,7 +34,9 @@ type Config struct {
 	Hang time.Duration
 	// Ready, if set, is called when the guard holds its state and listens.
 	Ready func()
-	Log   *slog.Logger
+	// Watchdog, if set, tells the service manager until ctx ends that the guard lives. An active guard that has no standby needs it: nobody else sees it hang.
+	Watchdog func(ctx context.Context) error
+	Log      *slog.Logger
 }
 
 // guard is what the active and the standby one have in common.

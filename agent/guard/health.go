@@ -24,6 +24,7 @@ const (
 
 // health answers load balancers.
 type health struct {
+	ctx    context.Context // ends with the endpoints; the looks live in it
 	engine func(context.Context) (dbhooks.Engine, error)
 	lease  func() lease
 
@@ -42,13 +43,13 @@ type lease struct {
 
 func (s state) lease(now time.Duration) lease { return lease{s.Armed && !s.due(now), s.Enforced} }
 
-func newHealth(engine func(context.Context) (dbhooks.Engine, error), l func() lease) *health {
-	return &health{engine: engine, lease: l, turn: make(chan struct{}, 1)}
+func newHealth(ctx context.Context, engine func(context.Context) (dbhooks.Engine, error), l func() lease) *health {
+	return &health{ctx: ctx, engine: engine, lease: l, turn: make(chan struct{}, 1)}
 }
 
 // serveHealth binds the address, which the guard before this one may have for a moment longer, and serves until ctx ends.
 func (a *active) serveHealth(ctx context.Context) {
-	h := newHealth(a.Engine, func() lease { return a.now().lease(Boottime()) })
+	h := newHealth(ctx, a.Engine, func() lease { return a.now().lease(Boottime()) })
 	defer h.close()
 	again := time.NewTicker(killAgain)
 	defer again.Stop()
@@ -200,8 +201,8 @@ func (h *health) look(ctx context.Context) (ferryman.Instance, error) {
 	if !h.at.IsZero() && time.Since(h.at) < fresh {
 		return h.seen, h.failed
 	}
-	// Not the asker's context, which ends when it hangs up: the others want the answer too.
-	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), lookTime)
+	// Not in the asker's context, which ends when it hangs up: the others want the answer too.
+	ctx, cancel = context.WithTimeout(h.ctx, lookTime)
 	defer cancel()
 	h.seen, h.failed = h.ask(ctx)
 	h.at = time.Now()

@@ -25,8 +25,8 @@ type looked struct {
 
 func (l looked) Status(ctx context.Context) (ferryman.Instance, error) { return l.status(ctx) }
 
-func healthOf(l lease, status func(context.Context) (ferryman.Instance, error)) *health {
-	return newHealth(func(context.Context) (dbhooks.Engine, error) { return looked{status: status}, nil }, func() lease { return l })
+func healthOf(ctx context.Context, l lease, status func(context.Context) (ferryman.Instance, error)) *health {
+	return newHealth(ctx, func(context.Context) (dbhooks.Engine, error) { return looked{status: status}, nil }, func() lease { return l })
 }
 
 func TestHealth(t *testing.T) {
@@ -75,7 +75,7 @@ func TestHealth(t *testing.T) {
 		{"unknown too", "GET", "/primary/x", primary, held, 404, ""},
 	}
 	for _, tt := range tests {
-		h := healthOf(tt.lease, func(context.Context) (ferryman.Instance, error) { return tt.in, nil })
+		h := healthOf(t.Context(), tt.lease, func(context.Context) (ferryman.Instance, error) { return tt.in, nil })
 		w := httptest.NewRecorder()
 		h.handler().ServeHTTP(w, httptest.NewRequest(tt.method, tt.path, nil))
 		if w.Code != tt.want {
@@ -107,7 +107,7 @@ func TestHealthLooksOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var looks atomic.Int32
-		h := healthOf(lease{}, func(context.Context) (ferryman.Instance, error) {
+		h := healthOf(t.Context(), lease{}, func(context.Context) (ferryman.Instance, error) {
 			looks.Add(1)
 			time.Sleep(100 * time.Millisecond)
 			return ferryman.Instance{Running: true, Healthy: true}, nil
@@ -140,7 +140,7 @@ func TestHealthLooksOnce(t *testing.T) {
 func TestHealthOfAHungDatabase(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := healthOf(lease{}, func(ctx context.Context) (ferryman.Instance, error) {
+		h := healthOf(t.Context(), lease{}, func(ctx context.Context) (ferryman.Instance, error) {
 			<-ctx.Done()
 			return ferryman.Instance{Running: true, Reason: "does not answer"}, nil
 		})
@@ -164,7 +164,7 @@ func TestHealthOfAHungDatabase(t *testing.T) {
 func TestHealthWithoutAnEngine(t *testing.T) {
 	t.Parallel()
 	failed := errors.New("no such program")
-	h := newHealth(func(context.Context) (dbhooks.Engine, error) { return nil, failed }, func() lease { return lease{} })
+	h := newHealth(t.Context(), func(context.Context) (dbhooks.Engine, error) { return nil, failed }, func() lease { return lease{} })
 	if _, err := h.look(t.Context()); !errors.Is(err, failed) {
 		t.Errorf("look: got %v, want %v", err, failed)
 	}

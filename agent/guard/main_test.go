@@ -47,6 +47,7 @@ func runGuard(args []string) error {
 	standby := flags.Bool("standby", false, "")
 	alone := flags.Bool("alone", false, "")
 	version := flags.String("version", "1", "")
+	hang := flags.Duration("hang", 0, "")
 	slow := flags.Duration("slow", 0, "a start that takes its time")
 	_ = flags.Parse(args)
 	time.Sleep(*slow)
@@ -59,7 +60,8 @@ func runGuard(args []string) error {
 		return err
 	}
 	return guard.Run(ctx, guard.Config{
-		Spec: spec, Version: *version, Program: program, Args: []string{"guard", "--version", *version, "--spec", *path}, Standby: *standby, Alone: *alone,
+		Spec: spec, Version: *version, Program: program, Args: []string{"guard", "--version", *version, "--hang", hang.String(), "--spec", *path},
+		Hang: *hang, Standby: *standby, Alone: *alone,
 		Log:    slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Engine: func(context.Context) (dbhooks.Engine, error) { return fileEngine{dir: spec.Database.Dir}, nil },
 		Ready: func() {

@@ -10,6 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// readAgain is how often a standby reads the deadline that the active guard holds.
+const readAgain = 100 * time.Millisecond
+
 // stand returns nil when this process got the lock, because the one that held it ended; errRetired when it is not needed.
 func (g *guard) stand(ctx context.Context) error {
 	locked := make(chan error, 1)
@@ -61,7 +64,7 @@ func (g *guard) shadow(ctx context.Context) error {
 		// What cannot be read is no deadline: see load.
 		s, _ := load(g.Spec.Dir, g.boot)
 		now := Boottime()
-		next := now + g.Hang/4
+		next := now + readAgain
 		switch {
 		case s.due(now):
 			g.kill(ctx)

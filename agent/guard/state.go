@@ -85,7 +85,7 @@ func (s state) order(epoch uint64, now time.Duration) (state, error) {
 	if err := s.known("fence", epoch, now); err != nil {
 		return s, err
 	}
-	s.Epoch, s.Armed, s.Deadline, s.Enforced = epoch, true, now, true
+	s.Epoch, s.Armed, s.Deadline = epoch, true, now
 	return s, nil
 }
 

@@ -52,7 +52,7 @@ func TestStateRules(t *testing.T) {
 		{"disarm after the fence", fenced, disarm(3), state{Epoch: 3, Enforced: true}, nil},
 
 		{"order", armed, order(3), due, nil},
-		{"order unarmed", state{}, order(3), due, nil},
+		{"order unarmed", state{}, order(3), state{Epoch: 3, Armed: true, Deadline: now}, nil},
 		{"order a newer epoch", armed, order(4), state{Epoch: 4, Armed: true, Deadline: now, Enforced: true}, nil},
 		{"order an older epoch", armed, order(2), armed, dbhooks.ErrEpoch},
 		{"order under way", due, order(3), due, nil},

@@ -61,7 +61,7 @@ func (g *Granter) View(s ferryman.State) ferryman.LeaseView {
 	if g.length != length {
 		g.length, g.steady = length, now
 	}
-	v := ferryman.LeaseView{Epoch: g.epoch, Quiet: ferryman.Duration(now - g.last), Steady: ferryman.Duration(now - g.steady)}
+	v := ferryman.LeaseView{Epoch: g.epoch, Quiet: ferryman.Duration(now - g.last), Steady: ferryman.Duration(now - g.steady), Length: length}
 	if s.Failover != nil {
 		v.Closed = s.Failover.FirstStep + 1
 	}

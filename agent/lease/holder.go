@@ -25,6 +25,8 @@ type Wanted struct {
 	Epoch uint64
 	// Soon tells that a lease may be wanted at any time: the guard is to be there.
 	Soon bool
+	// Serial is that of the lease.
+	Serial uint64
 	// Length is the committed one. It says how often to ask; what counts is what
 	// is granted.
 	Length ferryman.Duration
@@ -74,6 +76,7 @@ type Holder struct {
 
 	mu      sync.Mutex
 	epoch   uint64
+	serial  uint64
 	until   time.Duration // when the lease is over for the database; zero: none
 	length  ferryman.Duration
 	failing string        // why the last renewal failed
@@ -109,8 +112,8 @@ func (h *Holder) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		want, moved := h.cfg.Wanted()
 		if now := h.cfg.Clock(); want != last || now >= due {
-			due = h.cfg.Clock() + h.step(ctx, want)
-			last = want
+			pause := h.step(ctx, want)
+			due, last = h.cfg.Clock()+pause, want
 		}
 		timer.Reset(max(0, due-h.cfg.Clock()))
 		select {
@@ -125,11 +128,15 @@ func (h *Holder) Run(ctx context.Context) {
 // changes in the state is seen at once.
 const idle = time.Minute
 
+// learning is how soon is looked again whether the state is known: Raft has it
+// after entries that do not change it, of which nobody tells.
+const learning = shortest
+
 // step does what the state wants now, and says when to look again.
 func (h *Holder) step(ctx context.Context, want Wanted) time.Duration {
 	switch {
 	case !want.Known:
-		return idle
+		return learning
 	case want.Epoch == 0:
 		if err := h.rest(ctx, want.Soon); err != nil && ctx.Err() == nil {
 			h.say(fmt.Sprintf("the guard is not as it should be: %v", err))
@@ -142,7 +149,7 @@ func (h *Holder) step(ctx context.Context, want Wanted) time.Duration {
 	ctx, cancel := context.WithTimeout(ctx, max(length/4, 4*shortest))
 	defer cancel()
 	sent := h.cfg.Clock()
-	if err := h.renew(ctx, want.Epoch); err != nil {
+	if err := h.renew(ctx, want); err != nil {
 		h.say(fmt.Sprintf("the lease of epoch %d is not renewed: %v", want.Epoch, err))
 		return max(shortest, length/retries)
 	}
@@ -152,18 +159,18 @@ func (h *Holder) step(ctx context.Context, want Wanted) time.Duration {
 
 // renew gets a grant and arms the guard with it. Without a guard that answers
 // nothing is asked for: a lease that nobody would end must not begin.
-func (h *Holder) renew(ctx context.Context, epoch uint64) error {
+func (h *Holder) renew(ctx context.Context, want Wanted) error {
 	if err := h.cfg.Guard.Check(ctx); err != nil {
 		return fmt.Errorf("the guard does not answer: %w", err)
 	}
 	sent := h.cfg.Clock()
-	length, err := h.cfg.Renew(ctx, epoch)
+	length, err := h.cfg.Renew(ctx, want.Epoch)
 	if err != nil {
 		return err
 	}
 	until := sent + length.Std() - ferryman.Allowance(length.Std())
 	h.armed = true
-	if err := h.cfg.Guard.Arm(ctx, epoch, until); err != nil {
+	if err := h.cfg.Guard.Arm(ctx, want.Epoch, until); err != nil {
 		return fmt.Errorf("arm the guard: %w", err)
 	}
 	if h.cfg.Clock() >= until {
@@ -172,7 +179,7 @@ func (h *Holder) renew(ctx context.Context, epoch uint64) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ended = ""
-	h.change(epoch, until, length)
+	h.change(want, until, length)
 	return nil
 }
 
@@ -191,7 +198,7 @@ func (h *Holder) rest(ctx context.Context, soon bool) error {
 func (h *Holder) release(ctx context.Context) error {
 	h.mu.Lock()
 	h.ended = ""
-	h.change(0, 0, 0)
+	h.change(Wanted{}, 0, 0)
 	h.mu.Unlock()
 	if !h.armed {
 		return nil
@@ -244,14 +251,14 @@ func (h *Holder) expire(epoch uint64, until time.Duration) bool {
 	why := cmp.Or(h.failing, "nothing more is known")
 	h.ended = fmt.Sprintf("the lease of epoch %d ran out (%s); the database was ended, so that no second one accepts writes. "+
 		"It comes back as soon as a majority of the agents reach each other and this node: look at their network and at `ferryman status` there", epoch, why)
-	h.change(0, 0, 0)
+	h.change(Wanted{}, 0, 0)
 	return true
 }
 
 // change is under mu.
-func (h *Holder) change(epoch uint64, until time.Duration, length ferryman.Duration) {
-	told := h.epoch != epoch || h.length != length
-	h.epoch, h.until, h.length = epoch, until, length
+func (h *Holder) change(of Wanted, until time.Duration, length ferryman.Duration) {
+	told := h.epoch != of.Epoch || h.serial != of.Serial || h.length != length
+	h.epoch, h.serial, h.until, h.length = of.Epoch, of.Serial, until, length
 	close(h.moved)
 	h.moved = make(chan struct{})
 	if told {
@@ -276,7 +283,7 @@ func (h *Holder) Status() *ferryman.LeaseStatus {
 	if h.epoch == 0 || h.cfg.Clock() >= h.until {
 		return nil
 	}
-	return &ferryman.LeaseStatus{Epoch: h.epoch, Length: h.length}
+	return &ferryman.LeaseStatus{Epoch: h.epoch, Serial: h.serial, Length: h.length}
 }
 
 // Problem says why the lease is not what it should be; empty when it is.

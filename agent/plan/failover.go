@@ -44,7 +44,7 @@ func (x *situation) replaces(p *proposal) bool {
 // lost says why the primary is to be replaced; empty while it is not. Most ways
 // to be lost end in one: its agent renews the lease no more.
 func (x *situation) lost() string {
-	if !x.enforced() || len(x.s.Holders()) == 0 {
+	if !x.enforced() || !x.automatic() || len(x.s.Holders()) == 0 {
 		return ""
 	}
 	n, ok := x.node(x.s.Primary.Node)
@@ -52,11 +52,14 @@ func (x *situation) lost() string {
 		return ""
 	}
 	lease := x.s.Primary.Lease
-	if quiet := x.v.Lease.Quiet.Std(); x.v.Lease.Epoch == x.s.Primary.Epoch && quiet >= lease.Length.Std() {
+	// A shorter lease is asked for anew only after its holder has heard of it.
+	quiet := min(x.v.Lease.Quiet.Std(), x.steady())
+	if x.v.Lease.Epoch == x.s.Primary.Epoch && quiet >= lease.Length.Std() {
 		return fmt.Sprintf("its lease of %s was not renewed for %s%s", lease.Length, quiet.Round(time.Millisecond), colon(n.View.Error))
 	}
 	pg, carried := x.passages()[n.ID()]
-	if !n.View.Reachable || x.s.Switchover != nil || carried && pg.Part == ferryman.PartDatabase {
+	sw := x.s.Switchover // one that is committed only goes forward, to what may be lost by now
+	if !n.View.Reachable || sw != nil && !sw.Committed || carried && pg.Part == ferryman.PartDatabase {
 		return ""
 	}
 	svc := x.primaryService()
@@ -67,12 +70,30 @@ func (x *situation) lost() string {
 	switch {
 	case svc.Instance.Running && !svc.Instance.Initialised:
 		return "it came up without its data" + colon(svc.Instance.Reason)
+	case svc.Instance.Running && !svc.Instance.Writable && x.behind(n.ID(), svc) != "":
+		return x.behind(n.ID(), svc)
 	case !svc.Unit.Active && x.failedLast(n.ID(), svc.Slot, ferryman.OpStart):
 		return "its database ended (" + svc.Unit.Result + ") and could not be started again"
 	case !svc.Unit.Active && x.endedOften(n.ID(), svc.Slot):
 		return "its database ended again and again (" + svc.Unit.Result + ")"
-	case down >= 2*lease.Length.Std() && !svc.Instance.Writable:
+	case down >= 2*lease.Length.Std() && !(svc.Instance.Running && svc.Instance.Writable): // of one that hangs the last answer stays
 		return fmt.Sprintf("it has not accepted writes for %s%s", down.Round(time.Millisecond), colon(svc.Instance.Reason))
+	}
+	return ""
+}
+
+// behind says that another holds more than the primary that came up again: what
+// a crash left of its data is not all that it acknowledged.
+func (x *situation) behind(id ferryman.NodeID, svc ferryman.ServiceStatus) string {
+	history := x.s.Primary.History
+	for _, o := range x.serve {
+		s, ok := o.View.Status.Service(svc.Slot)
+		if !ok || o.ID() == id || history == "" || s.Instance.History != history {
+			continue
+		}
+		if svc.Instance.History != history || s.Instance.Position > svc.Instance.Position {
+			return fmt.Sprintf("it came up with %d of history %s, and %s holds %d of %s", svc.Instance.Position, svc.Instance.History, o.Name(), s.Instance.Position, history)
+		}
 	}
 	return ""
 }
@@ -129,25 +150,32 @@ func (x *situation) fence(p *proposal, f *ferryman.Failover) {
 	}
 }
 
-// survey asks every instance that answers what it holds; true when no answer
-// is waited for any more.
+// survey asks every instance that answers what it holds, also of those that
+// leave; true when no answer is waited for any more: all are there, or enough to
+// know that nothing better can come. The old primary is waited for only if it
+// has just answered.
 func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
-	waiting := false
-	for _, n := range x.serve {
+	waiting, answers := false, slices.ContainsFunc(x.tried(f.From, f.Slot, ferryman.OpFence, f.FirstStep), func(st ferryman.Step) bool { return st.Outcome.Done() })
+	for _, n := range x.nodes {
 		svc, ok := n.View.Status.Service(f.Slot)
-		if !ok || !n.View.Reachable || !svc.Instance.Running || n.Suffrage == "" {
+		if !ok || n.Member.Witness || n.Member.Lost || !n.View.Reachable || !svc.Instance.Running || n.Suffrage == "" {
 			continue
 		}
-		asked := x.tried(n.ID(), f.Slot, ferryman.OpPreflight, f.Survey)
+		question := ferryman.Step{Op: ferryman.OpPreflight, Node: n.ID(), Service: f.Slot, Deadline: x.policy.WriteBudget,
+			Args: ferryman.Args{Engine: x.engine, Epoch: x.s.Primary.Epoch + 1, Alone: true}}
+		asked := x.asked(question, f.Survey)
 		switch last := len(asked) - 1; {
 		case last < 0 || !asked[last].Open() && !asked[last].Outcome.Done():
 			x.cancelOn(p, n.ID(), f.Slot, f.Survey)
-			x.again(p, ferryman.Step{Op: ferryman.OpPreflight, Node: n.ID(), Service: f.Slot, Deadline: x.policy.WriteBudget,
-				Args: ferryman.Args{Engine: x.engine, Epoch: x.s.Primary.Epoch + 1, Alone: true}}, f.Survey)
-			waiting = waiting || last < 0
+			x.again(p, question, f.Survey)
+			waiting = waiting || last < 0 && (n.ID() != f.From || answers) && !x.occupied(p, n.ID(), f.Slot)
 		case asked[last].Open():
-			waiting = waiting || x.since(asked[last].Since) < surveyFor
+			waiting = waiting || x.since(asked[last].Since) < surveyFor && (n.ID() != f.From || answers)
 		}
+	}
+	if waiting && x.s.Required() > 0 {
+		_, why := x.candidate(f, x.s.Survey())
+		waiting = why != ""
 	}
 	if waiting {
 		p.wait("survey", "", "the failover asks the others what they hold")
@@ -155,11 +183,20 @@ func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 	return !waiting
 }
 
+// occupied tells that an instance does something that is not withdrawn, for
+// longer than an answer is waited for: a copy of all data, which takes hours.
+func (x *situation) occupied(p *proposal, node ferryman.NodeID, service string) bool {
+	return slices.ContainsFunc(x.s.Ledger, func(st ferryman.Step) bool {
+		withdrawn := slices.ContainsFunc(p.cancel, func(o ferryman.Outcome) bool { return o.Step == st.ID })
+		return st.Open() && st.Node == node && st.Service == service && !withdrawn && x.since(st.Since) >= surveyFor
+	})
+}
+
 // cancelOn withdraws what an instance does for the old primary, but for what
 // replaces its data or its process.
 func (x *situation) cancelOn(p *proposal, node ferryman.NodeID, service string, since uint64) {
 	for _, st := range x.s.Ledger {
-		if !st.Open() || st.Node != node || st.Service != service || st.ID >= since && since > 0 {
+		if !st.Open() || st.Node != node || st.Service != service || st.ID >= since && since > 0 && st.Args.Alone {
 			continue
 		}
 		switch st.Op {
@@ -196,7 +233,7 @@ func (x *situation) candidate(f *ferryman.Failover, survey []ferryman.Held) (bes
 	score := -1
 	for _, h := range survey {
 		n, ok := x.node(h.Node)
-		if !ok || f.To != "" && h.Node != f.To || n.Member.Want != ferryman.WantActive {
+		if !ok || f.To != "" && h.Node != f.To || n.Member.Want == ferryman.WantMaintenance || n.Member.Lost {
 			continue
 		}
 		if no := x.s.CannotReplace(h.Node); no != "" {
@@ -214,6 +251,9 @@ func (x *situation) candidate(f *ferryman.Failover, survey []ferryman.Held) (bes
 		}
 		if h.Node != f.From {
 			s += 4
+		}
+		if n.Member.Want == ferryman.WantActive {
+			s += 8 // one that leaves hands over what nobody else has
 		}
 		if s > score {
 			best, score, why = h.Node, s, ""
@@ -265,11 +305,17 @@ func why(n upgrade.Node) string {
 	return "it has not answered yet"
 }
 
-// ill says why no copy of the data may be given up now: the primary is lost,
-// and what it acknowledged may be on any of the others.
+// ill says why no copy of the data may be given up now: the primary is lost, and
+// what it acknowledged may be on any of the others; or all that there is may be,
+// where it does not answer or came up without its data.
 func (x *situation) ill() string {
-	if x.s.Primary.SyncReplicas == 0 || x.primaryService().Instance.Writable && x.v.Nodes[x.s.Primary.Node].Reachable {
-		return ""
+	primary, reachable := x.primaryService().Instance, x.v.Nodes[x.s.Primary.Node].Reachable
+	switch {
+	case !x.single || x.s.Primary.Epoch == 0:
+	case !reachable || primary.Running && !primary.Initialised:
+		return "the primary " + x.name(x.s.Primary.Node) + " is not there, and all that is left of its data may be"
+	case x.s.Primary.SyncReplicas > 0 && !(primary.Running && primary.Writable):
+		return "the primary " + x.name(x.s.Primary.Node) + " does not accept writes, and what it acknowledged may be there only"
 	}
-	return "the primary " + x.name(x.s.Primary.Node) + " does not accept writes, and what it acknowledged may be there only"
+	return ""
 }

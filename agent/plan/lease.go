@@ -26,14 +26,14 @@ func leases(x *situation, p *proposal) {
 		return
 	case old == nil:
 		ttl := x.ttl()
-		p.move(ferryman.Transition{Kind: ferryman.MoveLease, Node: n.ID(), Lease: &ferryman.Lease{Length: ttl, Longest: ttl}})
+		p.move(ferryman.Transition{Kind: ferryman.MoveLease, Node: n.ID(), Lease: &ferryman.Lease{Length: ttl, Longest: max(ttl, x.s.Primary.Granted)}})
 		return
 	}
 	next := *old
 	held := n.View.Status.Lease
 	if !old.Enforced {
 		switch {
-		case !n.View.Reachable || held == nil || held.Epoch != x.s.Primary.Epoch:
+		case !n.View.Reachable || held == nil || held.Epoch != x.s.Primary.Epoch || held.Serial != old.Serial:
 			p.wait("lease", n.ID(), "failover is automatic as soon as %s holds its lease and its guard is armed%s", n.Name(), problem(n))
 		case !x.primaryService().Instance.Writable || x.gaining(n.ID()):
 			p.wait("lease", n.ID(), "failover is automatic as soon as %s accepts writes", n.Name())
@@ -43,7 +43,7 @@ func leases(x *situation, p *proposal) {
 	}
 	if next.Length = x.leaseLength(p, n, *old); next.Length != old.Length {
 		next.Longest = max(old.Longest, next.Length)
-	} else if old.Longest > old.Length && x.v.Lease.Steady.Std() >= old.Over() {
+	} else if old.Longest > old.Length && x.steady() >= old.Over() {
 		next.Longest = old.Length
 	}
 	if next != *old {
@@ -73,6 +73,15 @@ func (x *situation) enforced() bool { return x.s.Primary.Lease != nil && x.s.Pri
 
 func (x *situation) ttl() ferryman.Duration {
 	return x.s.Accepted.Document.WithDefaults().Database.Failover.LeaseTTL
+}
+
+// steady is how long this leader has seen the committed length be what it is. A
+// view of before it was changed says that of another.
+func (x *situation) steady() time.Duration {
+	if l := x.s.Primary.Lease; l == nil || x.v.Lease.Length != l.Length {
+		return 0
+	}
+	return x.v.Lease.Steady.Std()
 }
 
 func (x *situation) voters() (n int) {

@@ -30,9 +30,17 @@ func (x *situation) passage(p *proposal, n upgrade.Node, pg ferryman.Passage, pp
 		x.switchAway(p, n, pg)
 	case next.Wait != "":
 		p.wait("passage", n.ID(), "%s", next.Wait)
+	case x.s.Failover != nil && needsPrimary(next.Op):
+		p.wait("failover", n.ID(), "%s of %s waits for the end of the failover", next.Op, n.Name())
 	default:
 		x.passageStep(p, n, pg, pp, next)
 	}
+}
+
+// needsPrimary tells that an operation cannot end well without a primary: what
+// an instance holds must not be replaced by what a lost one held.
+func needsPrimary(op ferryman.Op) bool {
+	return op == ferryman.OpFollow || op == ferryman.OpClone || op == ferryman.OpRewind || op == ferryman.OpVerify
 }
 
 // lose ends the passage of a node that has been silent for too long: the rule

@@ -59,7 +59,7 @@ func staged(n upgrade.Node, r ferryman.Release) bool {
 // prepare runs one preparation until it is done; attempts that fail end the
 // part, blockers are asked about again.
 func (x *situation) prepare(p *proposal, part ferryman.Part, pp ferryman.PartProgress, st ferryman.Step) bool {
-	tried := x.tried(st.Node, st.Service, st.Op, pp.FirstStep)
+	tried := x.asked(st, pp.FirstStep)
 	failures := 0
 	for _, t := range tried {
 		if !t.Open() && !t.Outcome.Done() {

@@ -211,7 +211,11 @@ func forward(x *situation, p *proposal, sw *ferryman.Switchover) {
 		p.wait("primary-down", sw.To, "%s became the primary of epoch %d and its database does not run; it is promoted when it does", n.Name(), x.s.Primary.Epoch)
 		return // the lane is left to the rule that starts it
 	}
-	x.again(p, ferryman.Step{Op: ferryman.OpPromote, Node: sw.To, Service: sw.Slot, Args: ferryman.Args{Epoch: x.s.Primary.Epoch}}, sw.FirstStep)
+	op := ferryman.OpPromote
+	if in := x.primaryService().Instance; n.View.Reachable && in.Fenced && in.Epoch >= x.s.Primary.Epoch {
+		op = ferryman.OpUnfence // its lease ran out before it was promoted
+	}
+	x.again(p, ferryman.Step{Op: op, Node: sw.To, Service: sw.Slot, Args: ferryman.Args{Epoch: x.s.Primary.Epoch}}, sw.FirstStep)
 }
 
 // since measures a duration as this leader does: from the committed time or

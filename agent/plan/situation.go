@@ -156,6 +156,12 @@ func (x *situation) tried(node ferryman.NodeID, service string, op ferryman.Op, 
 	return out
 }
 
+// asked returns the earlier attempts of a step since a step id, oldest first. A
+// failover's question and a rollout's are two, although both are a preflight.
+func (x *situation) asked(st ferryman.Step, since uint64) []ferryman.Step {
+	return slices.DeleteFunc(x.tried(st.Node, st.Service, st.Op, since), func(o ferryman.Step) bool { return o.Args.Alone != st.Args.Alone })
+}
+
 // backoff is how long to wait before another attempt after so many failures.
 func backoff(failures int) time.Duration {
 	if failures <= 0 {
@@ -167,7 +173,7 @@ func backoff(failures int) time.Duration {
 // again makes the next attempt of a step, unless its lane is busy with it or
 // the last attempts failed too shortly ago; then it says so.
 func (x *situation) again(p *proposal, st ferryman.Step, since uint64) {
-	tried := x.tried(st.Node, st.Service, st.Op, since)
+	tried := x.asked(st, since)
 	failures := 0
 	for i := len(tried) - 1; i >= 0; i-- {
 		if tried[i].Open() {

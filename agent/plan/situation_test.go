@@ -251,6 +251,17 @@ func acts(d ferryman.Decision) string {
 		if m.Epoch > 0 {
 			text += fmt.Sprintf(" epoch %d", m.Epoch)
 		}
+		switch l := m.Lease; {
+		case m.Kind == ferryman.MoveSyncReplicas:
+			text += fmt.Sprintf(" %d", m.SyncReplicas)
+		case m.Expired:
+			text += " expired"
+		case l != nil:
+			text += fmt.Sprintf(" %s of %s", l.Length, l.Longest)
+			if l.Enforced {
+				text += " enforced"
+			}
+		}
 		out = append(out, text)
 	}
 	for _, st := range d.Steps {
@@ -261,8 +272,14 @@ func acts(d ferryman.Decision) string {
 			if a.From != "" {
 				text += " from " + a.From
 			}
+			if a.Kill {
+				text += " kill"
+			}
 		case ferryman.OpSwitch, ferryman.OpStage, ferryman.OpPreflight:
 			text += " " + a.Version
+			if a.Alone {
+				text += "alone"
+			}
 		case ferryman.OpVerify:
 			text += fmt.Sprintf(" %s:%d", a.History, a.Position)
 		case ferryman.OpTransfer:

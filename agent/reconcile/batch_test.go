@@ -206,3 +206,27 @@ func TestBatchShowsThePlanWhatTheEntryWillMake(t *testing.T) {
 		t.Errorf("the plan saw\n%+v\nand the entry makes\n%+v", last, after)
 	}
 }
+
+// A lease that is made shorter is not so for good in the same breath: how long
+// the length has been what it is was looked at before.
+func TestBatchDoesNotForgetALongerLease(t *testing.T) {
+	t.Parallel()
+	s := build(t, founded()...)
+	seconds := func(n int) ferryman.Duration { return ferryman.Duration(n) * ferryman.Duration(time.Second) }
+	s.Initialised = true
+	s.Primary = ferryman.Primary{Node: "n1", Slot: "db", Epoch: 1, Lease: &ferryman.Lease{Length: seconds(20), Longest: seconds(20), Enforced: true}}
+	s.Accepted = &ferryman.Accepted{Document: ferryman.Document{Nodes: 3, Database: ferryman.Database{Engine: "fake",
+		Failover: ferryman.FailoverPolicy{Mode: ferryman.FailoverAutomatic, LeaseTTL: seconds(2)}}}}
+	v := ferryman.View{Self: "n2", Since: t0.Add(-time.Hour), Nodes: map[ferryman.NodeID]ferryman.NodeView{}, Raft: map[ferryman.NodeID]ferryman.Suffrage{},
+		Lease: ferryman.LeaseView{Epoch: 1, Quiet: seconds(1), Steady: seconds(3600), Length: seconds(20)}}
+	for id, m := range s.Members {
+		v.Raft[id] = ferryman.Voter
+		v.Nodes[id] = ferryman.NodeView{Known: true, Reachable: true, Status: ferryman.NodeStatus{
+			Services: []ferryman.ServiceStatus{{Service: m.Services[0], Traits: ferryman.Traits{Primaries: 1}}}}}
+	}
+	cmd, _ := reconcile.Batch(s, v, nil, t0)
+	after, _, err := state.Apply(s, cmd)
+	if l := after.Primary.Lease; err != nil || l.Length != seconds(2) || l.Longest != seconds(20) {
+		t.Errorf("lease = %+v, %v, want 2s now and 20s still remembered", l, err)
+	}
+}

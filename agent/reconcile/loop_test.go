@@ -117,7 +117,12 @@ func (g *group) DemoteVoter(_ context.Context, id string) (uint64, error) {
 func (g *group) Remove(_ context.Context, id string) (uint64, error) {
 	return g.change(ferryman.OpRemove, id, "")
 }
-func (g *group) Transfer(context.Context, string) error { return errors.New("not here") }
+func (g *group) Transfer(context.Context, string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.at[ferryman.OpTransfer]++
+	return errors.New("not here")
+}
 
 func (g *group) count(op ferryman.Op) int {
 	g.mu.Lock()
@@ -133,12 +138,17 @@ type nodes struct {
 	calls map[uint64]int // RunStep, by step
 	// run answers RunStep.
 	run func(step uint64) (ferryman.Outcome, error)
+	// deaf answers, and hears nothing of the log.
+	deaf ferryman.NodeID
 }
 
 func (n *nodes) Status(ctx context.Context, m ferryman.Member, since uint64, wait time.Duration) (ferryman.NodeStatus, error) {
 	n.g.mu.Lock()
 	s := ferryman.NodeStatus{Seq: 1, ID: m.ID, Name: m.Name, BootID: "b", Applied: n.g.index, Term: n.g.Term(), Leader: "n1"}
 	n.g.mu.Unlock()
+	if m.ID == n.deaf {
+		s.Applied = 0
+	}
 	if since == s.Seq {
 		select {
 		case <-time.After(wait):
@@ -205,6 +215,35 @@ func TestAStepIsAskedForUntilItsOutcomeComes(t *testing.T) {
 			t.Errorf("after %d calls the step ended as %+v, want done after 4", n.calls[1], st.Outcome)
 		}
 	})
+}
+
+// Leadership goes to a node only that was just seen to follow the log.
+func TestLeadershipGoesToNobodyWhoDoesNotHear(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		deaf ferryman.NodeID
+		want string
+		asks bool
+	}{
+		{"it hears", "", "not here", true},
+		{"it does not", "n2", "n2, to which leadership is to go, does not hear this leader", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				to := func(st *ferryman.Step) { st.Args.To = "n2" }
+				g := newGroup(t, append(founded(), state.Command{Steps: []ferryman.Step{step("n1", ferryman.OpTransfer, to)}}, frozen())...)
+				_, stop := lead(g, &nodes{g: g, calls: map[uint64]int{}, deaf: tt.deaf}, nil)
+				defer stop()
+				time.Sleep(20 * time.Second)
+				st := stepOf(g, 1)
+				if asked := g.count(ferryman.OpTransfer) > 0; asked != tt.asks || st.Open() || !strings.Contains(st.Outcome.Reason, tt.want) {
+					t.Errorf("raft was asked (%v), and the step ended as %+v; want asked %v, and %q", asked, st.Outcome, tt.asks, tt.want)
+				}
+			})
+		})
+	}
 }
 
 func TestTheLeaderChangesTheGroupOneStepAtATime(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 const (
 	operationFor   = 5 * time.Second
 	operationRetry = 200 * time.Millisecond
+	hearsWithin    = time.Second // how long a node may take to apply what was just committed
 )
 
 // operate starts the leader's own open steps: one change of the Raft group at a
@@ -116,6 +117,9 @@ func (t *term) operation(ctx context.Context, op operation) (err error) {
 		if st.Node != t.Self {
 			return nil
 		}
+		if err = t.hears(ctx, st.Args.To); err != nil {
+			return err
+		}
 		if err = t.leader.Transfer(ctx, string(st.Args.To)); err == nil {
 			return t.gone(ctx)
 		}
@@ -140,6 +144,34 @@ func (t *term) heardOf(ctx context.Context, m ferryman.Member, index uint64) {
 		select {
 		case <-time.After(retryFirst):
 		case <-ctx.Done():
+		}
+	}
+}
+
+// hears has a node show that it hears this leader now, by what it applies of the
+// log. A transfer to one that does not holds up everything until it times out,
+// and raft leaves goroutines behind when it is tried again.
+func (t *term) hears(ctx context.Context, id ferryman.NodeID) error {
+	index, err := t.leader.Barrier(ctx)
+	if err != nil {
+		return fmt.Errorf("confirm leadership before it is handed over: %w", err)
+	}
+	s, _ := t.Store.State()
+	m := s.Members[id]
+	ctx, cancel := context.WithTimeout(ctx, hearsWithin)
+	defer cancel()
+	for {
+		s, err := t.Peers.Status(ctx, m, 0, 0)
+		if err != nil {
+			return fmt.Errorf("%s, to which leadership is to go: %w", m.Name, err)
+		}
+		if s.Applied >= index {
+			return nil
+		}
+		select {
+		case <-time.After(retryFirst):
+		case <-ctx.Done():
+			return fmt.Errorf("%s, to which leadership is to go, does not hear this leader: %w", m.Name, ferryman.ErrUnavailable)
 		}
 	}
 }

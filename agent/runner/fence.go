@@ -36,8 +36,10 @@ func (w *watcher) fence(ctx context.Context, epoch uint64) error {
 	return kill()
 }
 
-// Writable asks the databases themselves, now. An error counts as yes.
+// Writable asks the databases themselves, now. An error counts as yes, and so does one that does not answer in time.
 func (r *Runner) Writable(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.deps.Answer)
+	defer cancel()
 	for _, w := range r.watchers {
 		i, err := w.svc.Engine.Status(ctx)
 		if err != nil || i.Writable {

@@ -59,9 +59,9 @@ func (a *applier) backFailover(reason string) error {
 	if f == nil || f.Fenced != "" {
 		return refuse("no failover can go back")
 	}
-	for i, st := range a.s.Ledger {
-		if st.ID >= f.FirstStep && st.Rule == ferryman.RulePrimary && st.Op == ferryman.OpFence {
-			return refuse("step %d was to fence it", a.s.Ledger[i].ID)
+	for _, st := range a.s.Ledger {
+		if st.ID >= f.FirstStep && st.Op == ferryman.OpFence && st.Node == f.From {
+			return refuse("step %d was to fence it", st.ID)
 		}
 	}
 	a.s.Failover = nil
@@ -146,7 +146,7 @@ func (a *applier) lease(next *ferryman.Lease) error {
 	case next == nil && p.Lease == nil:
 		return refuse("there is no lease")
 	case next == nil:
-		a.s.Primary.Lease = nil
+		a.s.Primary.Lease, a.s.Primary.Granted = nil, p.Lease.Longest
 		a.event("lease", p.Node, 0, false, "%s accepts writes without a lease: failover is manual", a.name(p.Node))
 		return nil
 	case next.Length < ferryman.MinLeaseTTL || next.Longest < next.Length:
@@ -154,8 +154,11 @@ func (a *applier) lease(next *ferryman.Lease) error {
 	}
 	old := p.Lease
 	if old == nil {
-		if next.Enforced || next.Longest != next.Length {
+		if next.Enforced || next.Longest > max(next.Length, p.Granted) {
 			return refuse("a lease begins without being enforced")
+		}
+		if next.Longest < p.Granted {
+			return refuse("a lease of %s may still run", p.Granted)
 		}
 		a.event("lease", p.Node, 0, false, "%s is to accept writes under a lease of %s", a.name(p.Node), next.Length)
 	} else {
@@ -174,7 +177,10 @@ func (a *applier) lease(next *ferryman.Lease) error {
 		}
 	}
 	lease := *next
-	a.s.Primary.Lease = &lease
+	if lease.Serial = a.s.LastEvent; old != nil {
+		lease.Serial = old.Serial
+	}
+	a.s.Primary.Lease, a.s.Primary.Granted = &lease, 0
 	return nil
 }
 

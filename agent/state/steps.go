@@ -93,7 +93,7 @@ func (a *applier) allowed(m ferryman.Member, st ferryman.Step) error {
 		if st.Node != primary.Node {
 			return refuse("only the primary's fence is taken away, and that is %s", a.name(primary.Node))
 		}
-		if sw != nil && sw.Back == "" {
+		if sw != nil && sw.Back == "" && !sw.Committed {
 			return refuse("a switchover is under way")
 		}
 		if a.s.Failover != nil {
@@ -194,6 +194,8 @@ func (a *applier) outcome(o ferryman.Outcome) error {
 		a.event("database", st.Node, st.ID, false, "the database was initialised on %s", a.name(st.Node))
 	case st.Op == ferryman.OpPromote:
 		a.promoted(st)
+	case st.Op == ferryman.OpStart && st.Rule == ferryman.RuleRepair && a.s.Primary.Epoch > 0:
+		a.event("database", st.Node, st.ID, false, "the database of %s was started again", a.name(st.Node))
 	case st.Op == ferryman.OpClone && o.Result.SetAside != "":
 		a.event("data", st.Node, st.ID, true, "old data on %s were set aside in %s; they are kept until you remove them", a.name(st.Node), o.Result.SetAside)
 	}
@@ -209,7 +211,11 @@ func (a *applier) outcome(o ferryman.Outcome) error {
 // again, after a restart, may have begun another under the same epoch.
 func (a *applier) promoted(st ferryman.Step) {
 	p := &a.s.Primary
-	if st.Node != p.Node || st.Args.Epoch != p.Epoch || st.Outcome.Result.History == p.History {
+	if st.Node != p.Node || st.Args.Epoch != p.Epoch {
+		return
+	}
+	a.event("primary", st.Node, st.ID, false, "%s accepts writes in epoch %d, from position %d of history %s", a.name(st.Node), p.Epoch, st.Outcome.Result.Position, st.Outcome.Result.History)
+	if st.Outcome.Result.History == p.History {
 		return
 	}
 	if p.History != "" {

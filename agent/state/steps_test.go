@@ -70,6 +70,7 @@ func TestSteps(t *testing.T) {
 		{"unfence when it does", back, steps(step(ferryman.OpUnfence, "n1")), ""},
 		{"unfence another", back, steps(step(ferryman.OpUnfence, "n2")), "only the primary's fence"},
 		{"unfence after the commit", promoted, steps(step(ferryman.OpUnfence, "n1")), "only the primary's fence"},
+		{"unfence the new primary then, whose lease ran out", promoted, steps(step(ferryman.OpUnfence, "n2")), ""},
 		{"clone over the primary", run, steps(step(ferryman.OpClone, "n1")), "not replaced"},
 		{"rewind the primary", run, steps(step(ferryman.OpRewind, "n1")), "not replaced"},
 

@@ -46,11 +46,18 @@ func newNodes(t *testing.T, s Suite, n int) []*node {
 	t.Helper()
 	nodes := make([]*node, n)
 	for i := range nodes {
-		cfg := dbhooks.Config{Address: freeAddress(), Dir: filepath.Join(t.TempDir(), "data")}
-		nodes[i] = &node{Engine: s.New(cfg), suite: s, cfg: cfg, home: s.Home}
-		nodes[i].start(t)
+		nodes[i] = newNode(t, s, dbhooks.Config{Address: freeAddress()})
 	}
 	return nodes
+}
+
+// newNode returns an instance that runs, without data.
+func newNode(t *testing.T, s Suite, cfg dbhooks.Config) *node {
+	t.Helper()
+	cfg.Dir = filepath.Join(t.TempDir(), "data")
+	n := &node{Engine: s.New(cfg), suite: s, cfg: cfg, home: s.Home}
+	n.start(t)
+	return n
 }
 
 // newCluster returns n instances: the first is the primary of epoch 1, the others follow it.

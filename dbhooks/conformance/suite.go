@@ -27,6 +27,11 @@ type Suite struct {
 	Put func(ctx context.Context, cfg dbhooks.Config, key, value string) error
 	// Get reads from the instance itself, replica or not.
 	Get func(ctx context.Context, cfg dbhooks.Config, key string) (value string, found bool, err error)
+	// Volatile tells that a process which is killed loses its data.
+	Volatile bool
+	// SyncReplicas is what an instance says of itself: how many replicas must have a write before it acknowledges that. Zero is right where it is
+	// the client that waits for them.
+	SyncReplicas int
 	// Parameters can be configured; Refused cannot. Either may be empty.
 	Parameters, Refused map[string]string
 	// NextHome is a release that runs NextVersion, for a rolling upgrade from Home; without it that is not tried.
@@ -56,6 +61,11 @@ func Run(t *testing.T, s Suite) {
 		{"SwitchoverThereAndBack", switchoverThereAndBack},
 		{"KilledReplicaComesBack", killedReplicaComesBack},
 		{"DivergedDataAreSetAside", divergedDataAreSetAside},
+		{"OperationKeepsToItsProcess", operationKeepsToItsProcess},
+		{"KilledPrimaryComesBack", killedPrimaryComesBack},
+		{"FencedWhileItWasDown", fencedWhileDown},
+		{"LostPrimaryIsReplaced", lostPrimary},
+		{"UnreplicatedWritesAreSetAside", unreplicatedWrites},
 		{"HungProcessIsBounded", hungProcessIsBounded},
 		{"PreflightChangesNothing", preflightChangesNothing},
 		{"Configures", configures},

@@ -43,6 +43,7 @@ func comesUpWithoutWrites(t *testing.T, s Suite) {
 	}
 	n.refusesWrites(t)
 	n.refuses(t, ferryman.OpPromote, ferryman.Args{Epoch: 1}) // no data
+	n.blocked(t, ferryman.Args{Epoch: 1, Alone: true})
 	n.stop(t)
 	if in := n.status(t); in.Running || in.Healthy {
 		t.Errorf("a stopped instance: got %+v, want it not running", in)
@@ -122,6 +123,9 @@ func acknowledgedWritesArrive(t *testing.T, s Suite) {
 		if !in.Healthy || in.Following != nodes[0].cfg.Address || in.Role != ferryman.RoleReplica || in.History != at.History || in.Epoch != 1 || in.Diverged {
 			t.Errorf("a replica: got %+v, want it healthy, following %s at epoch 1 in history %s", in, nodes[0].cfg.Address, at.History)
 		}
+	}
+	if at.SyncReplicas != s.SyncReplicas {
+		t.Errorf("sync replicas: got %d, want %d", at.SyncReplicas, s.SyncReplicas)
 	}
 	nodes[0].until(t, "it sees its replicas", func(in ferryman.Instance) bool { return len(in.Replicas) == 2 })
 }

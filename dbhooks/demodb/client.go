@@ -14,8 +14,9 @@ import (
 
 // Client talks to one demodb over one connection, which is opened when it is needed and kept. It is safe for concurrent use; requests take turns.
 type Client struct {
-	addr string
-	turn chan struct{} // holds one token
+	addr  string
+	bound bool          // to the process at the other end of conn: no other connection is opened
+	turn  chan struct{} // holds one token
 
 	conn net.Conn
 	r    *bufio.Reader
@@ -24,6 +25,31 @@ type Client struct {
 // Dial returns a client of the demodb at addr, host:port. It connects with the first request.
 func Dial(addr string) *Client {
 	return &Client{addr: addr, turn: make(chan struct{}, 1)}
+}
+
+// bind connects, and returns a client of the process that it found: when that is gone all requests fail.
+func bind(ctx context.Context, addr string) (*Client, error) {
+	c := Dial(addr)
+	if err := c.connect(ctx); err != nil {
+		return nil, fmt.Errorf("demodb %s: %w", addr, err)
+	}
+	c.bound = true
+	return c, nil
+}
+
+// errGone is what a bound client says after its connection has broken.
+var errGone = errors.New("the process that this operation found is gone, or no longer answers it")
+
+func (c *Client) connect(ctx context.Context) error {
+	if c.bound {
+		return errGone
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.addr)
+	if err != nil {
+		return err
+	}
+	c.conn, c.r = conn, bufio.NewReaderSize(conn, maxLine)
+	return nil
 }
 
 // Close closes the connection; the next request would open another.
@@ -79,7 +105,7 @@ func (c *Client) do(ctx context.Context, req request) (response, error) {
 		req.Timeout = max(1, time.Until(deadline).Milliseconds())
 	}
 	var res response
-	reused := c.conn != nil
+	reused := c.conn != nil && !c.bound
 	err := c.exchange(ctx, req, &res)
 	if err != nil && reused && ctx.Err() == nil {
 		// The server may have restarted since the last request, which a kept connection only shows now.
@@ -102,11 +128,9 @@ func (c *Client) do(ctx context.Context, req request) (response, error) {
 
 func (c *Client) exchange(ctx context.Context, req request, res *response) error {
 	if c.conn == nil {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.addr)
-		if err != nil {
+		if err := c.connect(ctx); err != nil {
 			return err
 		}
-		c.conn, c.r = conn, bufio.NewReaderSize(conn, maxLine)
 	}
 	conn := c.conn
 	// The server is told the same deadline and may answer just in time, so the connection outlives it a little.

@@ -17,18 +17,17 @@ import (
 
 // Engine drives one demodb process; it is a dbhooks.Engine.
 type Engine struct {
-	cfg    dbhooks.Config
-	client *Client // for operations, some of which wait
-	watch  *Client // for Status, which must not wait behind them
+	cfg   dbhooks.Config
+	watch *Client // for Status; each operation has a client of its own
 }
 
 // New returns the engine of the demodb that cfg describes. Program defaults to this executable, which must understand `demodb serve`.
 func New(cfg dbhooks.Config) *Engine {
-	return &Engine{cfg: cfg, client: Dial(cfg.Address), watch: Dial(cfg.Address)}
+	return &Engine{cfg: cfg, watch: Dial(cfg.Address)}
 }
 
-// Close gives up the connections.
-func (e *Engine) Close() error { return errors.Join(e.client.Close(), e.watch.Close()) }
+// Close gives up the connection.
+func (e *Engine) Close() error { return e.watch.Close() }
 
 var ops = []ferryman.Op{
 	ferryman.OpInitialise, ferryman.OpClone, ferryman.OpPromote, ferryman.OpFollow, ferryman.OpFence, ferryman.OpUnfence,
@@ -82,7 +81,7 @@ func (e *Engine) Status(ctx context.Context) (ferryman.Instance, error) {
 	in := ferryman.Instance{
 		Running: true, Initialised: st.Initialised, Role: ferryman.RoleReplica, Writable: st.Writable, Fenced: st.Fenced, Version: st.Version, Epoch: st.Epoch,
 		History: st.History, Position: st.Position, Following: st.Following, Streaming: st.Streaming, Diverged: st.Diverged, Lag: ferryman.Bytes(st.Lag),
-		Replicas: st.Replicas, Healthy: st.Healthy, Reason: st.Reason,
+		Replicas: st.Replicas, SyncReplicas: st.Settings.SyncReplicas, Healthy: st.Healthy, Reason: st.Reason,
 	}
 	if st.Role == "primary" {
 		in.Role = ferryman.RolePrimary
@@ -90,29 +89,38 @@ func (e *Engine) Status(ctx context.Context) (ferryman.Instance, error) {
 	return in, nil
 }
 
-// Do carries out one operation.
+// Do carries out one operation, with the process that it finds. Whether the marker allows it is for that process to say: it read the marker when it
+// started, and saves over nothing else.
 func (e *Engine) Do(ctx context.Context, op ferryman.Op, args ferryman.Args) (ferryman.Result, error) {
-	switch op {
-	case ferryman.OpInitialise, ferryman.OpPromote, ferryman.OpFence, ferryman.OpUnfence, ferryman.OpFollow, ferryman.OpClone:
-		res, err := e.client.do(ctx, request{Op: string(op), Epoch: args.Epoch, From: args.From})
-		return ferryman.Result{Position: res.Position, History: res.History, SetAside: res.SetAside}, err
-	case ferryman.OpVerify:
-		return e.verify(ctx, args)
-	case ferryman.OpConfigure:
-		return e.configure(ctx, args)
-	case ferryman.OpPreflight:
-		return e.preflight(ctx, args)
+	if !slices.Contains(ops, op) {
+		return ferryman.Result{}, fmt.Errorf("demodb: %s: %w", op, ferryman.ErrUnsupported)
 	}
-	return ferryman.Result{}, fmt.Errorf("demodb: %s: %w", op, ferryman.ErrUnsupported)
+	if op == ferryman.OpConfigure {
+		return e.configure(ctx, args)
+	}
+	client, err := bind(ctx, e.cfg.Address)
+	if err != nil {
+		return ferryman.Result{}, err
+	}
+	defer client.Close()
+	switch op {
+	case ferryman.OpVerify:
+		return e.verify(ctx, client, args)
+	case ferryman.OpPreflight:
+		return e.preflight(ctx, client, args)
+	default:
+		res, err := client.do(ctx, request{Op: string(op), Epoch: args.Epoch, From: args.From})
+		return ferryman.Result{Position: res.Position, History: res.History, SetAside: res.SetAside}, err
+	}
 }
 
-func (e *Engine) verify(ctx context.Context, args ferryman.Args) (ferryman.Result, error) {
+func (e *Engine) verify(ctx context.Context, client *Client, args ferryman.Args) (ferryman.Result, error) {
 	if args.History != "" {
-		if _, err := e.client.do(ctx, request{Op: "wait", History: args.History, Position: args.Position}); err != nil {
+		if _, err := client.do(ctx, request{Op: "wait", History: args.History, Position: args.Position}); err != nil {
 			return ferryman.Result{}, err
 		}
 	}
-	st, err := e.client.Status(ctx)
+	st, err := client.Status(ctx)
 	if err == nil && args.Version != "" && st.Version != args.Version {
 		err = fmt.Errorf("demodb %s: runs version %s and not %s", e.cfg.Address, st.Version, args.Version)
 	}
@@ -134,19 +142,26 @@ func (e *Engine) configure(ctx context.Context, args ferryman.Args) (ferryman.Re
 			return ferryman.Result{}, err
 		}
 	}
-	if _, err := e.client.do(ctx, request{Op: "reload"}); errors.Is(err, syscall.ECONNREFUSED) {
+	client, err := bind(ctx, e.cfg.Address)
+	if errors.Is(err, syscall.ECONNREFUSED) {
 		return ferryman.Result{}, nil // it reads them when it starts
-	} else if err != nil {
+	}
+	if err != nil {
 		return ferryman.Result{}, err
 	}
-	st, err := e.client.Status(ctx)
+	defer client.Close()
+	if _, err := client.do(ctx, request{Op: "reload"}); err != nil {
+		return ferryman.Result{}, err
+	}
+	st, err := client.Status(ctx)
 	return ferryman.Result{RestartNeeded: st.Settings != settings}, err
 }
 
-// preflight: versions of one major number read each other's log and follow each other.
-func (e *Engine) preflight(ctx context.Context, args ferryman.Args) (ferryman.Result, error) {
+// preflight: versions of one major number read each other's log and follow each other. The position is that of the log on disk: a replica acknowledges
+// an entry once it is in there, and whether the primary can still be reached changes nothing about it.
+func (e *Engine) preflight(ctx context.Context, client *Client, args ferryman.Args) (ferryman.Result, error) {
 	var res ferryman.Result
-	st, err := e.client.Status(ctx)
+	st, err := client.Status(ctx)
 	if err != nil {
 		return res, err
 	}
@@ -159,11 +174,11 @@ func (e *Engine) preflight(ctx context.Context, args ferryman.Args) (ferryman.Re
 		res.RestartNeeded = settings.MaxValueBytes != st.Settings.MaxValueBytes
 	}
 	if args.Epoch > 0 {
-		marker := dbhooks.Marker{Epoch: st.Epoch, Fenced: st.Fenced, Primary: st.Role == "primary"}
+		marker := dbhooks.Marker{Epoch: st.Epoch, Fenced: st.Fenced, Primary: st.Promoted, From: st.Following}
 		if _, err := marker.Promote(args.Epoch); err != nil {
 			res.Blockers = append(res.Blockers, err.Error())
 		}
-		if !st.Writable && !st.Streaming {
+		if !st.Initialised || !st.Writable && !st.Streaming && !args.Alone {
 			res.Blockers = append(res.Blockers, st.Reason)
 		}
 	}

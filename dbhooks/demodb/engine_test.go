@@ -45,8 +45,9 @@ func TestConformance(t *testing.T) {
 			defer c.Close()
 			return c.Get(ctx, key)
 		},
-		Parameters: map[string]string{"maxValueBytes": "8192"},
-		Refused:    map[string]string{"maxValueBytes": "lots"},
+		SyncReplicas: 1,
+		Parameters:   map[string]string{"maxValueBytes": "8192"},
+		Refused:      map[string]string{"maxValueBytes": "lots"},
 	}
 	if os.Getenv(plantedVariable) == "" {
 		s.Home, s.NextHome, s.NextVersion = home("1.0.0"), home("1.1.0"), "1.1.0"

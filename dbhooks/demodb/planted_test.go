@@ -31,7 +31,13 @@ func (p planted) Do(ctx context.Context, op ferryman.Op, args ferryman.Args) (fe
 			return ferryman.Result{}, err
 		}
 	}
+	if p.bug == "a preflight without a primary wants one" {
+		args.Alone = false
+	}
 	result, err := p.Engine.Do(ctx, op, args)
+	if p.bug == "an operation goes on with another process" && err != nil {
+		result, err = p.Engine.Do(ctx, op, args)
+	}
 	if p.bug == "old epochs are taken" && errors.Is(err, dbhooks.ErrEpoch) {
 		err = nil
 	}
@@ -68,6 +74,9 @@ func TestSuiteFindsPlantedBugs(t *testing.T) {
 		"old epochs are taken":       "PromotesByEpoch",
 		"old data are not named":     "DivergedDataAreSetAside",
 		"a hung process is healthy":  "HungProcessIsBounded",
+
+		"an operation goes on with another process": "OperationKeepsToItsProcess",
+		"a preflight without a primary wants one":   "LostPrimaryIsReplaced",
 	} {
 		t.Run(bug, func(t *testing.T) {
 			t.Parallel()

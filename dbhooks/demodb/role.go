@@ -47,7 +47,7 @@ func (s *server) promote(epoch uint64) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	if err := dbhooks.SaveMarker(s.dir, marker); err != nil {
+	if err := dbhooks.ReplaceMarker(s.dir, old, marker); err != nil {
 		return response{}, err
 	}
 	if s.stopFollow != nil {
@@ -85,7 +85,7 @@ func (s *server) fence(ctx context.Context, epoch uint64) (response, error) {
 		return response{}, err
 	}
 	if marker != old {
-		if err := dbhooks.SaveMarker(s.dir, marker); err != nil {
+		if err := dbhooks.ReplaceMarker(s.dir, old, marker); err != nil {
 			return response{}, err
 		}
 	}
@@ -106,7 +106,7 @@ func (s *server) unfence(epoch uint64) (response, error) {
 		return response{}, err
 	}
 	if marker != old {
-		if err := dbhooks.SaveMarker(s.dir, marker); err != nil {
+		if err := dbhooks.ReplaceMarker(s.dir, old, marker); err != nil {
 			return response{}, err
 		}
 	}
@@ -138,7 +138,7 @@ func (s *server) followPrimary(ctx context.Context, epoch uint64, from string) e
 		return err
 	}
 	if marker != old {
-		if err := dbhooks.SaveMarker(s.dir, marker); err != nil {
+		if err := dbhooks.ReplaceMarker(s.dir, old, marker); err != nil {
 			return err
 		}
 	}

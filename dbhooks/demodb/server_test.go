@@ -79,6 +79,51 @@ func TestAloneAPrimaryWaitsOrNot(t *testing.T) {
 	}
 }
 
+func TestSyncReplicasAreThoseInForce(t *testing.T) {
+	t.Parallel()
+	e, _ := primary(t)
+	for _, want := range []int{1, 0} {
+		do(t, e, ferryman.OpConfigure, ferryman.Args{Parameters: map[string]string{"syncReplicas": fmt.Sprint(want)}})
+		if in, err := e.Status(t.Context()); err != nil || in.SyncReplicas != want {
+			t.Errorf("status: got %+v, %v; want %d sync replicas", in, err, want)
+		}
+	}
+}
+
+func TestOperationDoesNotConnectAgain(t *testing.T) {
+	t.Parallel()
+	_, addr, stop := serve(t, demodb.Release{})
+	c, err := demodb.Bind(t.Context(), addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Status(t.Context()); err != nil {
+		t.Errorf("a request to the process that was found: %v", err)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	next, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	for range 2 {
+		if _, err := c.Status(ctx); err == nil || ctx.Err() != nil {
+			t.Errorf("a request after that process ended: got %v, want an error at once", err)
+		}
+	}
+	if err := next.(*net.TCPListener).SetDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if conn, err := next.Accept(); err == nil {
+		t.Errorf("the next process got a connection from %s, want none", conn.RemoteAddr())
+	}
+}
+
 func TestFenceRefusesWhatIsNotAcknowledged(t *testing.T) {
 	t.Parallel()
 	e, addr := primary(t)

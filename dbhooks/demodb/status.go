@@ -7,6 +7,7 @@ type Status struct {
 	Role        string   `json:"role"`     // primary, or replica
 	Writable    bool     `json:"writable"` // accepts writes now
 	Epoch       uint64   `json:"epoch"`
+	Promoted    bool     `json:"promoted"` // the epoch is its own: it may be promoted at it again after a restart
 	Fenced      bool     `json:"fenced"`
 	History     string   `json:"history"`  // of the last entry in the log
 	Position    uint64   `json:"position"` // entries in the log, all of them synced
@@ -27,7 +28,7 @@ func (s *server) status() Status {
 	h := s.journal.current()
 	st := Status{
 		Version: s.release.Version, Initialised: s.journal.last() > 0, Role: "replica", Writable: s.writable, Epoch: s.marker.Epoch, Fenced: s.marker.Fenced,
-		History: h.id, Position: s.journal.last(), Following: s.marker.From, Replicas: s.replicas(), Settings: s.settings, PID: s.pid,
+		Promoted: s.marker.Primary, History: h.id, Position: s.journal.last(), Following: s.marker.From, Replicas: s.replicas(), Settings: s.settings, PID: s.pid,
 	}
 	switch {
 	case s.primary:

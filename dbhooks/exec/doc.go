@@ -19,9 +19,13 @@
 //	FERRYMAN_ADDRESS, FERRYMAN_LISTEN, FERRYMAN_DIR, FERRYMAN_PROGRAM, FERRYMAN_USERNAME, FERRYMAN_PASSWORD   from the agent's configuration
 //	FERRYMAN_EXTRA_<NAME>                                                                                     likewise, the name in capitals
 //	FERRYMAN_HOME                                                                                             command: the release directory, or empty
-//	FERRYMAN_EPOCH, FERRYMAN_FROM, FERRYMAN_HISTORY, FERRYMAN_POSITION, FERRYMAN_VERSION                      from the arguments, if given
+//	FERRYMAN_EPOCH, FERRYMAN_FROM, FERRYMAN_HISTORY, FERRYMAN_POSITION, FERRYMAN_VERSION, FERRYMAN_ALONE      from the arguments, if given
 //
 // It runs in a process group of its own, which is killed when the time is up; nothing that it starts outlives it. It may print 64 KiB.
+//
+// An operation concerns the process of the database that it found: a promote talks to it over one connection, reads what is known of epochs and fences
+// only once that stands, and fails when it breaks. A program of several calls of a client, each with a connection of its own, may promote a process
+// that came up in between; the one call that gives writes must then check epoch and fence within the database, as the example's does.
 //
 // configs/exec holds a worked example, and a program of one's own can be tried with package conformance as that example is.
 package exec

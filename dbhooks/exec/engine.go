@@ -113,6 +113,9 @@ func (e *Engine) environment(args ferryman.Args) []string {
 	given("FERRYMAN_HISTORY", args.History)
 	given("FERRYMAN_POSITION", strconv.FormatUint(args.Position, 10))
 	given("FERRYMAN_VERSION", args.Version)
+	if args.Alone {
+		given("FERRYMAN_ALONE", "true")
+	}
 	return env
 }
 

@@ -56,6 +56,7 @@ func TestExample(t *testing.T) {
 			defer c.Close()
 			return c.Get(ctx, key)
 		},
+		SyncReplicas: 1,
 	})
 }
 
@@ -161,10 +162,10 @@ func TestTimeKillsTheWholeGroup(t *testing.T) {
 func TestEnvironmentIsClean(t *testing.T) {
 	t.Setenv("FROM_THE_AGENT", "1")
 	e := open(t, `if [ -n "${FROM_THE_AGENT:-}" ]; then echo leaked >&2; exit 1; fi
-[ "$FERRYMAN_EPOCH" = 3 ] && [ "$FERRYMAN_PASSWORD" = secret ] && [ "$FERRYMAN_ADDRESS" = 127.0.0.1:9 ] || { env >&2; exit 1; }
-grep -q '"epoch":3' || { echo no JSON on stdin >&2; exit 1; }
+[ "$FERRYMAN_EPOCH" = 3 ] && [ "$FERRYMAN_ALONE" = true ] && [ "$FERRYMAN_PASSWORD" = secret ] && [ "$FERRYMAN_ADDRESS" = 127.0.0.1:9 ] || { env >&2; exit 1; }
+grep -q '"epoch":3,"alone":true' || { echo no JSON on stdin >&2; exit 1; }
 echo '{"position": 7, "history": "h"}'`)
-	got, err := e.Do(t.Context(), ferryman.OpPromote, ferryman.Args{Epoch: 3})
+	got, err := e.Do(t.Context(), ferryman.OpPromote, ferryman.Args{Epoch: 3, Alone: true})
 	if err != nil || got.Position != 7 || got.History != "h" {
 		t.Errorf("got %+v, %v; want position 7 of h", got, err)
 	}

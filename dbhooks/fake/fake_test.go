@@ -178,3 +178,107 @@ func TestFaults(t *testing.T) {
 		}
 	})
 }
+
+func TestCrashLosesDataWhereTheyAreInMemory(t *testing.T) {
+	t.Parallel()
+	for _, volatile := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c := fake.NewCluster()
+			c.Volatile(volatile)
+			c.Sync(1)
+			n := cluster(t, c, "a", "b")
+			if err := c.Write("a", "x"); err != nil {
+				t.Fatal(err)
+			}
+			n[1].Stop() // in good order
+			start(t, n[1], "")
+			n[0].Kill()
+			start(t, n[0], "")
+			if in, _ := n[0].Status(t.Context()); in.Initialised == volatile || in.Writable || in.Epoch != 1 || in.SyncReplicas != 1 {
+				t.Errorf("volatile %t: a killed primary came back as %+v", volatile, in)
+			}
+			if _, err := n[0].Do(t.Context(), ferryman.OpPromote, ferryman.Args{Epoch: 1}); (err != nil) != volatile {
+				t.Errorf("volatile %t: promote of a killed primary: got %v", volatile, err)
+			}
+			if _, err := n[0].Do(t.Context(), ferryman.OpInitialise, ferryman.Args{}); !errors.Is(err, ferryman.ErrConflict) {
+				t.Errorf("volatile %t: initialise where a database was: got %v, want %v", volatile, err, ferryman.ErrConflict)
+			}
+			if got := c.Missing("b"); len(got) > 0 {
+				t.Errorf("volatile %t: the replica that was stopped misses %q", volatile, got)
+			}
+		})
+	}
+}
+
+func TestLostPrimaryIsReplaced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := fake.NewCluster()
+		n := cluster(t, c, "a", "b")
+		if err := c.Write("a", "x"); err != nil {
+			t.Fatal(err)
+		}
+		n[0].Kill()
+		if err := n[0].Fence(1); err != nil {
+			t.Fatal(err)
+		}
+		if r := must(t, n[1], ferryman.OpPreflight, ferryman.Args{Epoch: 2}); len(r.Blockers) == 0 {
+			t.Error("preflight of a replica that does not stream: no blockers")
+		}
+		for epoch, blocked := range map[uint64]bool{1: true, 2: false} {
+			r := must(t, n[1], ferryman.OpPreflight, ferryman.Args{Epoch: epoch, Alone: true})
+			if len(r.Blockers) > 0 != blocked || r.Position == 0 || r.History == "" {
+				t.Errorf("preflight without the primary at epoch %d: got %+v, want blockers: %t", epoch, r, blocked)
+			}
+		}
+		must(t, n[1], ferryman.OpPromote, ferryman.Args{Epoch: 2})
+		start(t, n[0], "")
+		if in, _ := n[0].Status(t.Context()); !in.Fenced || in.Writable || !in.Initialised {
+			t.Errorf("fenced while it was down: got %+v", in)
+		}
+		if _, err := n[0].Do(t.Context(), ferryman.OpPromote, ferryman.Args{Epoch: 1}); !errors.Is(err, dbhooks.ErrFenced) {
+			t.Errorf("promote at the epoch of the fence: got %v, want %v", err, dbhooks.ErrFenced)
+		}
+		if err := n[0].Fence(0); !errors.Is(err, dbhooks.ErrEpoch) {
+			t.Errorf("fence at an old epoch: got %v, want %v", err, dbhooks.ErrEpoch)
+		}
+		must(t, n[0], ferryman.OpFollow, ferryman.Args{From: "b", Epoch: 2})
+	})
+}
+
+func TestOperationKeepsToItsProcess(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		slow func(*fake.Engine)
+		args ferryman.Args
+		op   ferryman.Op
+	}{
+		{"before its effect", func(e *fake.Engine) { e.Takes(func(ferryman.Op) time.Duration { return time.Minute }) }, ferryman.Args{Epoch: 1}, ferryman.OpPromote},
+		{"while it waits", func(*fake.Engine) {}, ferryman.Args{History: "h1", Position: 100}, ferryman.OpVerify},
+		{"while it hangs", func(e *fake.Engine) { e.Faults(fake.Faults{Hang: true}) }, ferryman.Args{Epoch: 1}, ferryman.OpPromote},
+	}
+	for _, test := range tests {
+		synctest.Test(t, func(t *testing.T) {
+			c := fake.NewCluster()
+			n := cluster(t, c, "a")
+			n[0].Kill()
+			start(t, n[0], "")
+			test.slow(n[0])
+			ended := make(chan error)
+			go func() {
+				_, err := n[0].Do(t.Context(), test.op, test.args)
+				ended <- err
+			}()
+			synctest.Wait()
+			n[0].Kill()
+			start(t, n[0], "")
+			if err := <-ended; !errors.Is(err, ferryman.ErrUnavailable) {
+				t.Errorf("%s: got %v, want %v", test.name, err, ferryman.ErrUnavailable)
+			}
+			if got := c.Primaries(); len(got) > 0 {
+				t.Errorf("%s: %q became writable", test.name, got)
+			}
+		})
+	}
+}

@@ -1,12 +1,15 @@
 // Package redis drives Redis (7.0 or newer) and Valkey servers as a database with one primary.
 //
-// History is master_replid and position is master_repl_offset. An acknowledged write is one that WAIT saw on a replica; that is the client's side.
+// History is master_replid and position is master_repl_offset. An acknowledged write is one that WAIT saw on a replica; that is the client's side,
+// so that Instance.SyncReplicas is 0: the server acknowledges by itself.
 //
 // Redis by itself promises less than the contract asks for, so the engine adds:
 //
 //   - No writes at start. The generated configuration makes every process a replica of an address where nothing listens. So a crash, a restart policy
 //     or a person never brings up a second primary; and replicas of a primary that lost its data are refused (NOMASTERLINK) instead of emptied.
-//   - Epochs. A marker beside the data holds them; it is synced before the server is told anything.
+//   - Epochs. A marker beside the data holds them; it is synced before the server is told anything, and never saved over what somebody else saved
+//     there since it was read.
+//   - One process. An operation talks over one connection, which is never made anew, so that it cannot promote a process which came up meanwhile.
 //   - The fence. CLIENT PAUSE WRITE stops writes, expiry and WAIT's own traffic at one instant; then min-replicas-to-write is set beyond reach, which
 //     refuses writes for as long as the process lives, also after the pause ended; and a restart comes up without writes anyway. Only then is the
 //     position read: every write that was acknowledged is before it. REPLICAOF would be shorter but cuts replicas off before they have the end.

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"syscall"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"ferryman"
 	"ferryman/dbhooks"
 )
@@ -33,10 +31,11 @@ func New(cfg dbhooks.Config) *Engine {
 // server is the engine while it talks to its server, for one observation or operation.
 type server struct {
 	*Engine
-	client *goredis.Client
+	client *client
+	known  state // as it was loaded or saved last
 }
 
-// dial connects to the server, or says that nothing listens. Connections are not kept: a pool remembers failures longer than a restart takes.
+// dial connects to the server, or says that nothing listens. Connections are not kept: each belongs to one process and one operation.
 func (e *Engine) dial(ctx context.Context) (*server, error) {
 	c, err := connect(ctx, e.cfg.Address, e.cfg.Username, e.cfg.Password)
 	return &server{Engine: e, client: c}, err
@@ -150,10 +149,12 @@ func (e *Engine) do(ctx context.Context, op ferryman.Op, args ferryman.Args) (fe
 		return ferryman.Result{}, err
 	}
 	defer db.client.Close()
+	// Only now: a process that came up after the marker was fenced is not the one that is connected, unless the fence is read here.
 	st, err := e.load()
 	if err != nil {
 		return ferryman.Result{}, err
 	}
+	db.known = st
 	in, err := ask(ctx, db.client)
 	if err != nil {
 		return ferryman.Result{}, err
@@ -198,6 +199,10 @@ func (e *server) verify(ctx context.Context, args ferryman.Args) (ferryman.Resul
 	return ferryman.Result{Position: in.position(), History: in.history()}, err
 }
 
+// preflight reads the position of data that are applied: on a replica master_repl_offset moves with slave_repl_offset, by each command once it was
+// executed. The same number is what a replica tells its primary (REPLCONF ACK), and WAIT, by which writes are acknowledged here, counts nothing else.
+// So the position covers every write that was acknowledged because this instance has it, whether or not the link still stands. What was received and
+// not executed, part of a command or of a transaction, was never told, and Redis drops it with the link.
 func (e *server) preflight(ctx context.Context, st state, in info, args ferryman.Args) (ferryman.Result, error) {
 	result := ferryman.Result{Position: in.position(), History: in.history()}
 	if args.Version != "" {
@@ -213,11 +218,11 @@ func (e *server) preflight(ctx context.Context, st state, in info, args ferryman
 		if _, err := st.Promote(args.Epoch); err != nil {
 			result.Blockers = append(result.Blockers, err.Error())
 		}
-		if !in.master() && !in.streaming() {
-			result.Blockers = append(result.Blockers, "it is not connected to a primary")
+		if err := e.promotable(st, in); err != nil {
+			result.Blockers = append(result.Blockers, err.Error())
 		}
-		if e.cameUpEmpty(st, in) {
-			result.Blockers = append(result.Blockers, errLost.Error())
+		if !in.master() && !in.streaming() && !args.Alone {
+			result.Blockers = append(result.Blockers, "it is not connected to a primary")
 		}
 	}
 	return result, nil

@@ -13,6 +13,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"ferryman"
 	"ferryman/dbhooks"
 	"ferryman/dbhooks/conformance"
 	"ferryman/dbhooks/redis"
@@ -64,7 +65,7 @@ func suite(program string) conformance.Suite {
 			cfg.Program = program
 			return redis.New(cfg)
 		},
-		Put: put, Get: get,
+		Put: put, Get: get, Volatile: true,
 		Parameters:       map[string]string{"maxmemory-policy": "noeviction", "hz": "20"},
 		Refused:          map[string]string{"min-replicas-to-write": "0"},
 		AfterSwitchovers: noFullCopies,
@@ -111,6 +112,19 @@ func TestConformanceBetweenBuilds(t *testing.T) {
 	s := suite("")
 	s.Home, s.NextHome, s.NextVersion = home("7.0.15-1~deb12u7"), home("7.0.15-1~deb12u10"), "7.0.15-1~deb12u10"
 	conformance.Run(t, s)
+}
+
+func TestFenceDuringAPromotionStands(t *testing.T) {
+	t.Parallel()
+	conformance.WithCluster(t, suite(server(t)), 2, func(configs []dbhooks.Config) {
+		e := redis.New(configs[0])
+		if err := redis.AcceptWritesAfterFence(t.Context(), e); !errors.Is(err, ferryman.ErrConflict) {
+			t.Errorf("promote of an instance that was fenced meanwhile: got %v, want %v", err, ferryman.ErrConflict)
+		}
+		if in, err := e.Status(t.Context()); err != nil || in.Writable || !in.Fenced {
+			t.Errorf("status: got %+v, %v; want it fenced and not writable", in, err)
+		}
+	})
 }
 
 func TestWriterFindsThePrimary(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -105,21 +106,45 @@ func (in info) version() string {
 	return in["redis_version"]
 }
 
-// connect makes a client whose contexts are obeyed, once something listens: the client's pool would try five times and log it.
-func connect(ctx context.Context, addr, username, password string) (*goredis.Client, error) {
-	probe, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+// client talks to one process: over the connection that was made first, and none after it.
+type client struct {
+	*goredis.Client
+	conn net.Conn
+}
+
+// errGone is what all commands say after the one connection has broken.
+var errGone = errors.New("the process that this operation found is gone, or no longer answers it")
+
+// connect makes a client whose contexts are obeyed. Its pool gets the one connection that is made here, and an error whenever it would make another:
+// go-redis connects through the dialer alone.
+func connect(ctx context.Context, addr, username, password string) (*client, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	probe.Close()
-	return goredis.NewClient(&goredis.Options{
-		Addr: addr, Username: username, Password: password, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true,
-		MaxRetries: -1, DialerRetries: 1, PoolSize: 2, ReadTimeout: time.Minute,
+	var taken atomic.Bool
+	dialer := func(context.Context, string, string) (net.Conn, error) {
+		if taken.Swap(true) {
+			return nil, errGone
+		}
+		return conn, nil
+	}
+	pool := goredis.NewClient(&goredis.Options{
+		Addr: addr, Dialer: dialer, Username: username, Password: password, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true,
+		MaxRetries: -1, DialerRetries: 1, PoolSize: 1, ReadTimeout: time.Minute,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	}), nil
+	})
+	return &client{pool, conn}, nil
 }
 
-func ask(ctx context.Context, c *goredis.Client) (info, error) {
+// Close closes the connection, also when no command ever used it.
+func (c *client) Close() error {
+	err := c.Client.Close()
+	c.conn.Close()
+	return err
+}
+
+func ask(ctx context.Context, c *client) (info, error) {
 	text, err := c.Info(ctx).Result()
 	if err != nil {
 		return nil, err

@@ -31,34 +31,46 @@ func (e *server) initialise(st state, in info) (ferryman.Result, error) {
 	return ferryman.Result{History: in.history(), Position: in.position()}, e.save(st)
 }
 
+// promotable says why the data that are here cannot be those of a primary.
+func (e *server) promotable(st state, in info) error {
+	switch {
+	case !st.Initialised:
+		return errors.New("there are no data here: initialise or clone it first")
+	case e.cameUpEmpty(st, in):
+		return errLost
+	case in.loading():
+		return errors.New("it still loads its data")
+	}
+	return nil
+}
+
 func (e *server) promote(ctx context.Context, st state, in info, args ferryman.Args) (ferryman.Result, error) {
 	var result ferryman.Result
 	marker, err := st.Promote(args.Epoch)
-	switch {
-	case err != nil:
+	if err == nil {
+		err = e.promotable(st, in)
+	}
+	if err != nil {
 		return result, err
-	case !st.Initialised:
-		return result, errors.New("there are no data here: initialise or clone it first")
-	case e.cameUpEmpty(st, in):
-		return result, errLost
-	case in.loading():
-		return result, errors.New("it still loads its data")
 	}
 	st.Marker, st.RunID = marker, in["run_id"]
 	if err := e.save(st); err != nil {
 		return result, err
 	}
-	// From here on a snapshot of before is too old to start from.
-	snapshot := filepath.Join(e.cfg.Dir, snapshotName)
-	if err := os.Rename(snapshot, snapshot+".before-promotion"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return result, err
-	}
 	if !in.master() {
+		if err := e.closeToWrites(ctx); err != nil {
+			return result, err
+		}
 		if err := e.client.Do(ctx, "replicaof", "no", "one").Err(); err != nil {
 			return result, err
 		}
 	}
-	if err := e.allowWrites(ctx); err != nil {
+	// Once it accepts writes, a snapshot of before is too old to start from. Not sooner: it would be taken from a process that came up meanwhile.
+	snapshot := filepath.Join(e.cfg.Dir, snapshotName)
+	if err := os.Rename(snapshot, snapshot+".before-promotion"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return result, err
+	}
+	if err := e.acceptWrites(ctx); err != nil {
 		return result, err
 	}
 	e.setDiverged("")
@@ -84,11 +96,7 @@ func (e *server) fence(ctx context.Context, st state, in info, args ferryman.Arg
 		}
 	}
 	if in.master() {
-		if err := e.client.Do(ctx, "client", "pause", pauseWrites.Milliseconds(), "write").Err(); err != nil {
-			return ferryman.Result{}, err
-		}
-		err := e.client.Do(ctx, "config", "set", "min-replicas-to-write", unreachable, "min-replicas-max-lag", "10", "repl-ping-replica-period", pingNever).Err()
-		if err != nil {
+		if err := e.forbidWrites(ctx); err != nil {
 			return ferryman.Result{}, err
 		}
 	}
@@ -112,7 +120,30 @@ func (e *server) unfence(ctx context.Context, st state, in info, args ferryman.A
 	if !in.master() || !st.Primary {
 		return ferryman.Result{}, nil
 	}
-	return ferryman.Result{}, e.allowWrites(ctx)
+	return ferryman.Result{}, e.acceptWrites(ctx)
+}
+
+// acceptWrites allows them and looks at the marker once more: a fence that was set meanwhile stands.
+func (e *server) acceptWrites(ctx context.Context) error {
+	if err := e.allowWrites(ctx); err != nil {
+		return err
+	}
+	if err := dbhooks.CheckMarker(e.cfg.Dir, e.known); err != nil {
+		return errors.Join(err, e.forbidWrites(ctx))
+	}
+	return nil
+}
+
+// forbidWrites is the fence as the server knows it.
+func (e *server) forbidWrites(ctx context.Context) error {
+	if err := e.client.Do(ctx, "client", "pause", pauseWrites.Milliseconds(), "write").Err(); err != nil {
+		return err
+	}
+	return e.closeToWrites(ctx)
+}
+
+func (e *server) closeToWrites(ctx context.Context) error {
+	return e.client.Do(ctx, "config", "set", "min-replicas-to-write", unreachable, "min-replicas-max-lag", "10", "repl-ping-replica-period", pingNever).Err()
 }
 
 // allowWrites undoes what fence did to the server. A replica refuses writes with it as without it.

@@ -16,7 +16,14 @@ func (e *Engine) load() (state, error) {
 	return s, dbhooks.LoadMarker(e.cfg.Dir, &s)
 }
 
-func (e *Engine) save(s state) error { return dbhooks.SaveMarker(e.cfg.Dir, s) }
+// save refuses when the state is no longer the one that this operation knows: an agent that was stopped in its middle takes no fence away.
+func (e *server) save(s state) error {
+	if err := dbhooks.ReplaceMarker(e.cfg.Dir, e.known, s); err != nil {
+		return err
+	}
+	e.known = s
+	return nil
+}
 
 // cameUpEmpty says that the process started without the data that were here: it crashed, and there was no snapshot.
 func (e *Engine) cameUpEmpty(s state, in info) bool {

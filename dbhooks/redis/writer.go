@@ -15,7 +15,7 @@ type Writer struct {
 	username, password string
 
 	primary string // where the last write was acknowledged
-	client  *goredis.Client
+	client  *client
 	conn    *goredis.Conn // to primary: WAIT speaks of the writes of its own connection
 }
 

@@ -20,6 +20,17 @@ type Program interface {
 	Stop()
 }
 
+// kill ends a program as a crash does: one that has a method Kill loses what only a clean stop keeps.
+func (n *unit) kill() {
+	if p, ok := n.program.(interface{ Kill() }); ok {
+		p.Kill()
+		return
+	}
+	n.program.Stop()
+}
+
+func (n *unit) stop() { n.program.Stop() }
+
 // Units are a host's service manager; they outlive its agent. They are systemd.Units.
 type Units struct {
 	// StopTakes is how long a graceful stop lasts; read at each Stop.
@@ -66,7 +77,7 @@ func (u *Units) Exit(name string, code int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if n := u.units[name]; n != nil && n.status.Active {
-		n.program.Stop()
+		n.kill()
 		u.ended(n, systemd.StateFailed, "exit-code", code)
 	}
 }
@@ -77,7 +88,7 @@ func (u *Units) Crash() {
 	defer u.mu.Unlock()
 	for _, n := range u.units {
 		if n.status.Active {
-			n.program.Stop()
+			n.kill()
 			u.ended(n, systemd.StateStopped, systemd.ResultUnknown, -1)
 		}
 	}
@@ -108,7 +119,7 @@ func (u *Units) Start(ctx context.Context, want systemd.Unit) error {
 		u.mu.Lock()
 		defer u.mu.Unlock()
 		if n.status.Active && n.starts == start {
-			n.program.Stop()
+			n.kill()
 			u.ended(n, systemd.StateFailed, "exit-code", code)
 		}
 	}
@@ -131,15 +142,15 @@ func (u *Units) Stop(ctx context.Context, name string) error {
 			return fmt.Errorf("stop unit %s: %w: %w", name, systemd.ErrNotEmpty, context.Cause(ctx))
 		}
 	}
-	return u.end(ctx, name, "success", 0)
+	return u.end(ctx, name, (*unit).stop, "success", 0)
 }
 
 // Kill is described at systemd.Units.
 func (u *Units) Kill(ctx context.Context, name string) error {
-	return u.end(ctx, name, "signal", 128+int(syscall.SIGKILL))
+	return u.end(ctx, name, (*unit).kill, "signal", 128+int(syscall.SIGKILL))
 }
 
-func (u *Units) end(ctx context.Context, name, result string, code int) error {
+func (u *Units) end(ctx context.Context, name string, how func(*unit), result string, code int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -149,7 +160,7 @@ func (u *Units) end(ctx context.Context, name, result string, code int) error {
 	if n == nil || !n.status.Active {
 		return nil
 	}
-	n.program.Stop()
+	how(n)
 	u.ended(n, systemd.StateStopped, result, code)
 	return nil
 }

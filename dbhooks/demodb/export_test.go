@@ -1,0 +1,4 @@
+package demodb
+
+// Bind is how an operation connects.
+var Bind = bind
