@@ -27,7 +27,9 @@ func TestALeaseIsRenewedSoonAfterTheStateIsKnown(t *testing.T) {
 			Wanted: func() (lease.Wanted, <-chan struct{}) {
 				return lease.Wanted{Known: time.Since(began) > time.Second, Epoch: 3, Serial: 7, Length: ferryman.Duration(5 * time.Second)}, nil
 			},
-			Renew:   func(context.Context, uint64) (ferryman.Duration, error) { return ferryman.Duration(5 * time.Second), nil },
+			Renew: func(context.Context, uint64) (ferryman.Duration, error) {
+				return ferryman.Duration(5 * time.Second), nil
+			},
 			Guard:   willing{},
 			Changed: func() {},
 			Log:     slog.New(slog.DiscardHandler),
