@@ -32,8 +32,8 @@ const RestartLease = Duration(30 * time.Second)
 
 // Over is how long after its last grant no lease can run any more, as the
 // leader counts: a tenth more than the longest. Two clocks whose rates differ
-// by less than a twentieth each from true time agree on that, and half of the
-// tenth is left.
+// by less than one part in 21 each from true time agree on that: 22/20 is a tenth
+// more. What the guard has to kill, the Allowance, is over before.
 func (l Lease) Over() time.Duration { return l.Longest.Std() + l.Longest.Std()/10 }
 
 // Allowance is how long before its end a lease of this length counts as over

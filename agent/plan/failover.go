@@ -312,7 +312,7 @@ func (x *situation) ill() string {
 	primary, reachable := x.primaryService().Instance, x.v.Nodes[x.s.Primary.Node].Reachable
 	switch {
 	case !x.single || x.s.Primary.Epoch == 0:
-	case !reachable || primary.Running && !primary.Initialised:
+	case !reachable || !primary.Initialised: // of one that is down it is what was known before
 		return "the primary " + x.name(x.s.Primary.Node) + " is not there, and all that is left of its data may be"
 	case x.s.Primary.SyncReplicas > 0 && !(primary.Running && primary.Writable):
 		return "the primary " + x.name(x.s.Primary.Node) + " does not accept writes, and what it acknowledged may be there only"

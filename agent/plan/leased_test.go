@@ -106,7 +106,7 @@ func TestNoCopyIsGivenUpWithoutAPrimary(t *testing.T) {
 			x.s.Primary.SyncReplicas = 1
 			return x
 		}(), "vote n4", "swap"},
-		{"while a primary that holds its data is down", dead(calm(3)).stopped("n1"), "want n3 leaving lost; start n1; vote n4", ""},
+		{"while a primary that holds its data is down", dead(calm(3)).stopped("n1").instance("n1", func(in *ferryman.Instance) { in.Initialised = true }), "want n3 leaving lost; start n1; vote n4", ""},
 	})
 }
 

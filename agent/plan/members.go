@@ -248,6 +248,10 @@ func (x *situation) replaceable(p *proposal, dead []upgrade.Node) (out []upgrade
 			p.wait("primary-lost", n.ID(), "%s does not answer for %s; it is the primary, and its host is replaced after the database has another: bring it back, or look at the failover", n.Name(), silent)
 			continue
 		}
+		if x.s.Initialised && x.s.Primary.Epoch == 0 && n.ID() == x.s.Founder {
+			p.wait("no-primary", n.ID(), "%s does not answer for %s; it holds the only database: bring it back", n.Name(), silent)
+			continue
+		}
 		streams := false
 		for _, svc := range n.Member.Services {
 			for _, r := range primary.Instance.Replicas {

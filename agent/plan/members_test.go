@@ -129,6 +129,11 @@ func TestDead(t *testing.T) {
 			x.v.Self = "n2"
 			return x
 		}(), "", "primary-lost"},
+		{"nor the founder of a database that has no primary yet", func() *sit {
+			x := unborn().silent("n2", time.Hour)
+			x.s.Initialised = true
+			return x
+		}(), "", "no-primary"},
 		{"nor one whose database streams from the primary",
 			dead().instance("n1", func(in *instance) { in.Replicas = []string{"n2:5000", "n3:5000"} }), "", "agent-lost"},
 		{"unless the primary itself does not say so any more", func() *sit {

@@ -1,6 +1,8 @@
 package reconcile_test
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -28,6 +30,19 @@ const (
 	neverSwaps         bug = "a dead node stays a member for ever"
 	neverEnds          bug = "a passage never ends"
 	silence            bug = "nothing says why nothing happens"
+
+	noBarrier        bug = "a leader that is deposed grants the lease"
+	countsFromAnswer bug = "the holder counts from the answer"
+	noWait           bug = "a new leader does not wait for what earlier ones granted"
+	promoteUnheld    bug = "a primary is promoted without its lease"
+	heldUnarmed      bug = "the lease counts as held before the guard is armed"
+	revives          bug = "a primary that was killed comes up as one"
+	acrossHistories  bug = "positions of two histories are compared"
+	shortRestart     bug = "the primary's agent restarts without a longer lease"
+	forgetsLonger    bug = "a lease that is made shorter does not wait for the longer one"
+	viewOfBefore     bug = "a failover trusts what was seen of the lease before it began"
+	tooFewAnswers    bug = "a failover takes the best of any answers"
+	staleSurvey      bug = "a survey is answered with what was before the fence"
 )
 
 // batch is what the leader commits, with the bugs that are in the plan.
@@ -36,6 +51,9 @@ func (w *world) batch(outcomes []ferryman.Outcome) (state.Command, ferryman.Deci
 		return reconcile.Batch(w.state, w.view, outcomes, w.now)
 	}
 	switch w.plant {
+	case acrossHistories, tooFewAnswers:
+		w.commit(state.Command{Outcomes: outcomes})
+		w.replaceEarly()
 	case commitBeforeFence, commitWithoutProof:
 		w.commit(state.Command{Outcomes: outcomes})
 		w.commitEarly()
@@ -51,6 +69,16 @@ func (w *world) batch(outcomes []ferryman.Outcome) (state.Command, ferryman.Deci
 
 // buggy is the plan with a bug.
 func (w *world) buggy(s ferryman.State, v ferryman.View, now time.Time) (d ferryman.Decision) {
+	switch l, f := s.Primary.Lease, s.Failover; {
+	case w.plant == noWait:
+		v.Lease.Quiet = max(v.Lease.Quiet, ferryman.Duration(time.Hour))
+	case w.plant == viewOfBefore && f != nil:
+		v.Lease.Closed, v.Lease.Quiet = f.FirstStep+1, ferryman.Duration(w.clock(w.leader)-w.seen)
+	case w.plant == shortRestart:
+		v = w.seemsLong(s, v)
+	case w.plant == forgetsLonger && l != nil:
+		v.Lease.Steady, v.Lease.Length = ferryman.Duration(time.Hour), l.Length
+	}
 	d = plan.Next(s, v, now)
 	without := func(op ferryman.Op) {
 		d.Steps = slices.DeleteFunc(d.Steps, func(st ferryman.Step) bool { return st.Op == op && st.Rule != ferryman.RuleUpgrade })
@@ -64,6 +92,12 @@ func (w *world) buggy(s ferryman.State, v ferryman.View, now time.Time) (d ferry
 		}
 	}()
 	switch w.plant {
+	case shortRestart:
+		for i, m := range d.Moves {
+			if m.Kind == ferryman.MoveLease && m.Lease != nil {
+				d.Moves[i].Lease.Length = w.doc.Database.Failover.LeaseTTL
+			}
+		}
 	case neverStarts:
 		without(ferryman.OpStart)
 	case neverAsks:
@@ -118,6 +152,40 @@ func (w *world) commitEarly() {
 	w.state = s
 }
 
+// seemsLong lets every lease look as long as a restart needs it.
+func (w *world) seemsLong(s ferryman.State, v ferryman.View) ferryman.View {
+	n := v.Nodes[s.Primary.Node]
+	if n.Status.Lease == nil {
+		return v
+	}
+	long := *n.Status.Lease
+	long.Length = ferryman.RestartLease
+	n.Status.Lease = &long
+	v.Nodes = maps.Clone(v.Nodes)
+	v.Nodes[s.Primary.Node] = n
+	return v
+}
+
+// replaceEarly passes the commit point of a failover with an answer that Apply
+// would not take.
+func (w *world) replaceEarly() {
+	s := w.state
+	f, survey := s.Failover, s.Survey()
+	survey = slices.DeleteFunc(survey, func(h ferryman.Held) bool { return f.From == h.Node || len(h.Blockers) > 0 })
+	if len(survey) == 0 || w.plant == acrossHistories && len(survey) < len(s.Holders()) {
+		return
+	}
+	best := survey[0]
+	if w.plant == acrossHistories {
+		best = slices.MaxFunc(survey, func(a, b ferryman.Held) int { return cmp.Compare(a.Position, b.Position) })
+	}
+	s.Failover = nil
+	s.Primary = ferryman.Primary{Node: best.Node, Slot: "db", Epoch: s.Primary.Epoch + 1, Since: w.now, Before: s.Primary.History, Lease: s.Primary.Lease}
+	before := w.state
+	w.state = s
+	w.committed(before)
+}
+
 // maxUnavailable is what the user was promised.
 func (w *world) maxUnavailable() int {
 	if w.plant == largerBudget {
@@ -145,6 +213,18 @@ func TestWorldFindsPlantedBugs(t *testing.T) {
 		{neverSwaps, "I8"},
 		{neverEnds, "I8"},
 		{silence, "why"},
+		{noBarrier, "I1"},
+		{countsFromAnswer, "I1"},
+		{noWait, "I1"},
+		{promoteUnheld, "I1"},
+		{heldUnarmed, "I1"},
+		{revives, "I1"},
+		{acrossHistories, "I2"},
+		{shortRestart, "I9"},
+		{forgetsLonger, "I1"},
+		{viewOfBefore, "I1"},
+		{staleSurvey, "I2"},
+		{tooFewAnswers, "I2"},
 	} {
 		t.Run(string(tt.plant), func(t *testing.T) {
 			t.Parallel()

@@ -2,7 +2,6 @@ package reconcile_test
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"ferryman"
@@ -26,8 +25,8 @@ func (w *world) check() {
 	for _, n := range w.nodes {
 		if n.alive && n.db.running && n.db.writable {
 			writable = append(writable, n.name)
-			if i := slices.IndexFunc(w.acked, func(id int) bool { _, ok := slices.BinarySearch(n.db.log, id); return !ok }); i >= 0 {
-				w.violated("I2", "write %d was acknowledged and is not on the primary %s", w.acked[i], n.name)
+			if lost := missing(w.acked, n.db.log); len(lost) > 0 {
+				w.violated("I2", "write %d was acknowledged and is not on the primary %s", lost[0], n.name)
 			}
 		}
 		for id, runs := range n.runs {
@@ -71,20 +70,27 @@ func (w *world) check() {
 	if len(versions) > 2 {
 		w.violated("I5", "three versions run at once: %v", versions)
 	}
-	for _, e := range w.state.Events {
-		if e.Time.Equal(w.now) && e.Kind == "switchover" {
-			w.struck["switchovers"]++
+}
+
+// missing are the writes of all that a log does not have; both are in order.
+func missing(all, log []int) (lost []int) {
+	i := 0
+	for _, id := range all {
+		for i < len(log) && log[i] < id {
+			i++
 		}
-		if e.Time.Equal(w.now) && e.Kind == "quarantine" {
-			w.struck["reverts"]++
+		if i == len(log) || log[i] != id {
+			lost = append(lost, id)
 		}
 	}
+	return lost
 }
 
 // settleDown ends all faults and waits for the world to become what the
 // document says, without help.
 func (w *world) settleDown() {
 	w.faults = false
+	w.heal()
 	for _, n := range w.nodes {
 		n.cut = false
 		if !n.gone && (!n.alive || !n.agent) && n.wakes.IsZero() {
@@ -101,17 +107,28 @@ func (w *world) settleDown() {
 	for _, q := range w.state.Quarantined {
 		w.commit(state.Command{Request: &ferryman.Request{Kind: ferryman.RequestLift, Release: q.Key, By: "a person"}})
 	}
+	w.settle()
+	w.restartAgents()
+}
+
+// settle waits for the world to become what the document says.
+func (w *world) settle() {
 	why := ""
-	for range 1500 {
+	turns, longest := 1500, 1500
+	if w.auto {
+		turns, longest = 3000, 700
+	}
+	for range turns {
 		for _, q := range w.state.Quarantined {
 			if q.Key == "demodb/"+w.doc.Database.Version {
 				w.commit(state.Command{Request: &ferryman.Request{Kind: ferryman.RequestLift, Release: q.Key, By: "a person"}})
 			}
 		}
-		w.turn(time.Duration(300+w.rng.IntN(1500)) * time.Millisecond)
+		w.turn(time.Duration(300+w.rng.IntN(longest)) * time.Millisecond)
 		if r := w.state.Rollout; r != nil && r.Open() && w.now.UnixNano()%4 == 0 {
 			w.commit(state.Command{Request: &ferryman.Request{Kind: ferryman.RequestContinue, By: "a person"}})
 		}
+		w.person()
 		if why = w.unsettled(); why == "" {
 			return
 		}
@@ -131,6 +148,9 @@ func (w *world) unsettled() string {
 	}
 	if s.Switchover != nil {
 		return "a switchover is open"
+	}
+	if why := w.unguarded(); why != "" {
+		return why
 	}
 	if len(s.Members) != w.doc.Nodes {
 		return fmt.Sprintf("%d members, %d wanted", len(s.Members), w.doc.Nodes)

@@ -31,6 +31,7 @@ type wnode struct {
 	runs    map[uint64]int    // effects of each step
 	db      wdb
 	polls   int // good polls under the present leader
+	wlease
 }
 
 type wstep struct {
@@ -57,14 +58,18 @@ type wdb struct {
 	dies                  time.Time // when the process will crash
 	lags                  time.Time // until when nothing new arrives
 	wasWritableWhenFenced bool
+	hung                  bool // the process is there and does nothing
+	named                 bool // whose epoch it is, is known: it was promoted or follows under it
+	lost                  bool // its data ended with the process
+	had                   int  // the most it held as the primary
 }
 
 func (n *wnode) address() string { return n.name + ":5000" }
 
-func (n *wnode) up() bool { return n.alive && n.agent && !n.cut }
+func (n *wnode) up() bool { return n.alive && n.agent && !n.cut && !n.paused }
 
 func (n *wnode) stopDB() {
-	n.db.running, n.db.writable, n.db.streaming, n.db.role, n.db.following = false, false, false, "", ""
+	n.db.running, n.db.writable, n.db.streaming, n.db.hung, n.db.role, n.db.following = false, false, false, false, "", ""
 	n.db.wasWritableWhenFenced = false
 }
 
@@ -122,6 +127,10 @@ func (w *world) run(n *wnode, st ferryman.Step) {
 		r.fail = "an injected failure"
 	}
 	n.running[st.Service] = r
+	if w.auto {
+		w.hear(n) // it waits for the intent
+		w.after(r.ends.Sub(w.now), func() { w.finish(n) })
+	}
 	if st.Op == ferryman.OpStop {
 		n.db.stopped = n.db.streaming || n.db.writable // what served is down because of us
 	}
@@ -132,7 +141,7 @@ func (w *world) run(n *wnode, st ferryman.Step) {
 func (w *world) finish(n *wnode) {
 	for _, lane := range slices.Sorted(maps.Keys(n.running)) {
 		r := n.running[lane]
-		if w.now.Before(r.ends) || !n.alive || !n.agent {
+		if w.now.Before(r.ends) || !n.alive || !n.agent || n.paused {
 			continue
 		}
 		fail, result, wait := r.fail, ferryman.Result{}, false
@@ -164,7 +173,7 @@ func (w *world) finish(n *wnode) {
 				n.stopDB()
 				n.gone = true
 			}
-			n.crashAgent()
+			w.ends(n)
 			return
 		}
 	}
@@ -173,8 +182,14 @@ func (w *world) finish(n *wnode) {
 // effect is what an operation does to the world; wait means not yet.
 func (w *world) effect(n *wnode, st ferryman.Step) (res ferryman.Result, fail string, wait bool) {
 	d := &n.db
-	if st.Op.ByEngine() && !d.running {
+	switch {
+	case st.Op == ferryman.OpFence && st.Args.Kill:
+		w.kill(n, st.Args.Epoch)
+		return res, "", false
+	case st.Op.ByEngine() && !d.running:
 		return res, "the database does not run", false
+	case st.Op.ByEngine() && d.hung, w.unheld(n, st):
+		return res, "", true
 	}
 	switch st.Op {
 	case ferryman.OpStage:
@@ -185,7 +200,10 @@ func (w *world) effect(n *wnode, st ferryman.Step) (res ferryman.Result, fail st
 		n.stopDB()
 	case ferryman.OpStart:
 		if d.running {
-			break
+			return res, "", d.hung
+		}
+		if d.lost {
+			d.log, d.history, d.initialised, d.diverged, d.lost = nil, "", false, false, false
 		}
 		if w.bad[d.selected.Version] == "start" {
 			return res, "the process ended at once", false
@@ -202,17 +220,22 @@ func (w *world) effect(n *wnode, st ferryman.Step) (res ferryman.Result, fail st
 		}
 		d.initialised, d.history = true, "h0"
 	case ferryman.OpPromote:
-		if st.Args.Epoch < d.epoch || d.fenced >= st.Args.Epoch || st.Args.Epoch == d.epoch && d.held != st.Args.Epoch {
+		if st.Args.Epoch < d.epoch || d.fenced >= st.Args.Epoch || st.Args.Epoch == d.epoch && d.held != st.Args.Epoch && d.named {
 			return res, fmt.Sprintf("epoch refused: %d, heard %d, fenced at %d", st.Args.Epoch, d.epoch, d.fenced), false
 		}
+		if !d.initialised {
+			return res, "there are no data here", false
+		}
 		d.epoch, d.held, d.fenced, d.writable, d.role, d.following, d.streaming = st.Args.Epoch, st.Args.Epoch, 0, true, ferryman.RolePrimary, "", false
-		d.history = fmt.Sprintf("h%d.%d", st.Args.Epoch, d.start)
+		d.named = true
+		d.history, d.diverged, d.had = fmt.Sprintf("h%d.%d", st.Args.Epoch, d.start), false, 0
+		res.Position, res.History = uint64(len(d.log)), d.history
 	case ferryman.OpFollow, ferryman.OpClone:
 		src := w.byAddress(st.Args.From)
 		if st.Args.Epoch < d.epoch {
 			return res, "epoch refused", false
 		}
-		if src == nil || !src.alive || src.cut || n.cut || !src.db.running {
+		if src == nil || !src.alive || !w.linked(n, src) || !src.db.running || src.db.hung {
 			return res, "the source does not answer", false
 		}
 		if st.Op == ferryman.OpClone {
@@ -229,6 +252,7 @@ func (w *world) effect(n *wnode, st ferryman.Step) (res ferryman.Result, fail st
 			d.diverged = true
 			return res, "diverged", false
 		}
+		d.named = true
 		d.epoch, d.writable, d.role, d.following, d.diverged = st.Args.Epoch, false, ferryman.RoleReplica, st.Args.From, false
 		w.stream(n)
 		return res, "", !d.streaming
@@ -243,6 +267,8 @@ func (w *world) effect(n *wnode, st ferryman.Step) (res ferryman.Result, fail st
 		if d.fenced > 0 {
 			d.writable, d.fenced = d.wasWritableWhenFenced, 0
 		}
+	case ferryman.OpPreflight:
+		res = w.answer(n, st)
 	case ferryman.OpVerify:
 		if st.Args.Version != "" && d.launched.Version != st.Args.Version {
 			return res, "another version", false
@@ -258,11 +284,11 @@ func (w *world) effect(n *wnode, st ferryman.Step) (res ferryman.Result, fail st
 func (w *world) stream(n *wnode) {
 	d := &n.db
 	d.streaming = false
-	if !d.running || d.following == "" || !n.alive || n.cut {
+	if !d.running || d.hung || d.following == "" || !n.alive || n.cut {
 		return
 	}
 	src := w.byAddress(d.following)
-	if src == nil || !src.alive || src.cut || !src.db.running || src.db.following != "" {
+	if src == nil || !src.alive || !w.linked(n, src) || !src.db.running || src.db.hung || src.db.following != "" || !src.db.initialised {
 		return
 	}
 	if !prefix(d.log, src.db.log) {

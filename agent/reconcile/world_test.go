@@ -54,6 +54,8 @@ type world struct {
 	tell     bool
 	plant    bug // a planted bug; empty for none
 	decision ferryman.Decision
+
+	wfailover
 }
 
 // whost is a host that the api-server promised.
@@ -63,18 +65,22 @@ type whost struct {
 	lost bool
 }
 
+var begin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
 func newWorld(seed uint64) *world {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), raft: map[ferryman.NodeID]ferryman.Suffrage{},
+	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), now: begin, raft: map[ferryman.NodeID]ferryman.Suffrage{},
 		byStep: map[uint64]time.Time{}, bad: map[string]string{}, struck: map[string]int{}, faults: true}
 	w.opTime = []time.Duration{50 * time.Millisecond, time.Second, 4 * time.Second}[w.rng.IntN(3)]
 	w.minimal = w.rng.IntN(4) == 0
+	w.automatic(seed)
 	first := w.host()
-	first.startAgent()
+	w.start(first)
 	w.raft[first.id] = ferryman.Voter
 	w.commit(state.Command{Bootstrap: &state.Bootstrap{Cluster: "world-1", Member: w.member(first)}})
 	w.doc = ferryman.Document{Nodes: 3, Database: ferryman.Database{Engine: "demodb", Version: "1"}, Rollout: ferryman.Policy{
 		Bake: ferryman.Duration(2 * time.Second), MinHealthy: ferryman.Duration(time.Second), StepDeadline: ferryman.Duration(40 * time.Second),
 		ProgressDeadline: ferryman.Duration(4 * time.Minute), SwitchoverTimeout: ferryman.Duration(20 * time.Second), WriteBudget: ferryman.Duration(8 * time.Second)}}
+	w.doc.Database.Failover = w.policy
 	w.publish()
 	return w
 }
@@ -83,6 +89,9 @@ func (w *world) host() *wnode {
 	w.made++
 	n := &wnode{id: ferryman.NodeID(fmt.Sprintf("id%d", w.made)), name: fmt.Sprintf("n%d", w.made), journal: map[uint64]ferryman.Outcome{},
 		running: map[string]*wstep{}, runs: map[uint64]int{}}
+	if w.auto {
+		n.rate = []float64{0.96, 1.04, 0.96 + w.rng.Float64()*0.08}[w.rng.IntN(3)]
+	}
 	w.nodes = append(w.nodes, n)
 	return n
 }
@@ -122,10 +131,18 @@ func (w *world) commit(c state.Command) bool {
 		w.log("refused: %v", err)
 		return false
 	}
+	before := w.state
 	w.state = next
 	for _, e := range events {
 		w.log("event %s", e.Text)
+		switch e.Kind {
+		case "switchover":
+			w.struck["switchovers"]++
+		case "quarantine":
+			w.struck["reverts"]++
+		}
 	}
+	w.committed(before)
 	return true
 }
 
@@ -145,6 +162,10 @@ func (w *world) publish() {
 
 // elect keeps a leader as long as a majority of voters can talk.
 func (w *world) elect() {
+	if w.auto {
+		w.electAmong()
+		return
+	}
 	total, up := 0, []*wnode{}
 	for id, s := range w.raft {
 		if s != ferryman.Voter {
@@ -178,6 +199,9 @@ func (w *world) lead(n *wnode) {
 		o.polls = 0
 	}
 	w.log("%s leads term %d", n.name, w.term)
+	if w.auto {
+		w.leadAnew(n)
+	}
 }
 
 // observe polls the members and the api-server.
@@ -190,7 +214,7 @@ func (w *world) observe() {
 	}
 	for _, id := range slices.Sorted(maps.Keys(w.state.Members)) {
 		n, v := w.byID(id), nodes[id]
-		if !n.up() || n.gone || n != w.leader && w.faults && w.rng.IntN(20) == 0 {
+		if !n.up() || n.gone || !w.linked(w.leader, n) || n != w.leader && w.faults && w.rng.IntN(20) == 0 {
 			v.Reachable, n.polls, v.CaughtUp = false, 0, false
 			nodes[id] = v
 			continue
@@ -199,12 +223,18 @@ func (w *world) observe() {
 			n.polls, v.CaughtUp = 0, false
 		}
 		n.polls++
-		v.Status, v.Known, v.Contact, v.Reachable = n.status(), true, w.now, true
+		v.Status, v.Known, v.Contact, v.Reachable = w.status(n), true, w.now, true
 		v.CaughtUp = n.polls >= 2 && w.raft[id] != ""
 		if ok, _ := v.Status.Healthy(); !ok {
 			v.HealthySince = time.Time{}
 		} else if v.HealthySince.IsZero() {
 			v.HealthySince = w.now
+		}
+		switch {
+		case !v.HealthySince.IsZero():
+			v.DownSince = time.Time{}
+		case v.DownSince.IsZero():
+			v.DownSince = w.now
 		}
 		nodes[id] = v
 	}
@@ -226,6 +256,9 @@ func (w *world) observe() {
 
 // decide is one turn of the leader's loop.
 func (w *world) decide() {
+	if w.proposing {
+		return
+	}
 	if w.state.Accepted == nil || w.state.Accepted.Document.Generation < w.doc.Generation {
 		w.commit(state.Command{Accept: &ferryman.Accepted{Document: w.doc.WithDefaults(), Digest: fmt.Sprint(w.docs)}})
 	}
@@ -245,14 +278,27 @@ func (w *world) decide() {
 		return // leadership moved away
 	}
 	w.view.Raft = maps.Clone(w.raft) // what an outcome tells, the view tells too
+	if w.auto {
+		w.view.Lease = w.leader.granter.View(w.state)
+	}
 	cmd, d := w.batch(outcomes)
 	w.decision = d
 	if len(d.Steps)+len(d.Moves)+len(d.Cancel)+len(d.Waits) == 0 {
 		w.violated("why", "the plan does nothing and does not say why")
 	}
-	if !cmd.Empty() {
+	switch {
+	case cmd.Empty():
+	case w.auto:
+		w.propose(cmd)
+		return
+	default:
 		w.commit(cmd)
 	}
+	w.dispatch()
+}
+
+// dispatch has the open steps carried out.
+func (w *world) dispatch() {
 	for _, st := range w.state.Ledger {
 		if !st.Open() {
 			continue
@@ -263,7 +309,7 @@ func (w *world) decide() {
 			}
 			continue
 		}
-		if n := w.byID(st.Node); n.up() && !n.gone && w.rng.IntN(10) > 0 {
+		if n := w.byID(st.Node); n.up() && !n.gone && w.linked(w.leader, n) && w.rng.IntN(10) > 0 {
 			w.run(n, st)
 		}
 	}
@@ -355,7 +401,7 @@ func (w *world) provision(a ferryman.Args) {
 			for _, n := range alive {
 				if n.name == name {
 					n.gone = true
-					n.crashHost()
+					w.crashes(n)
 					running--
 				}
 			}
@@ -385,8 +431,7 @@ func (w *world) arrive() {
 		case w.now.Before(h.at):
 			later = append(later, h)
 		case !h.lost:
-			n := w.host()
-			n.startAgent()
+			w.start(w.host())
 		}
 	}
 	w.hosts = later
@@ -409,14 +454,14 @@ func (w *world) departed(n *wnode) bool {
 	}
 	if n.up() {
 		n.gone = true
-		n.crashHost()
+		w.crashes(n)
 	}
 	return true
 }
 
 // trouble strikes at random.
 func (w *world) trouble() {
-	if w.rng.IntN(12) != 0 {
+	if w.auto && w.leaseTrouble() || w.rng.IntN(12) != 0 {
 		return
 	}
 	n := w.nodes[w.rng.IntN(len(w.nodes))]
@@ -435,10 +480,10 @@ func (w *world) trouble() {
 	switch w.rng.IntN(9) {
 	case 0:
 		if n.alive && unreachable == 0 {
-			forever := !isPrimary && isMember && w.raftSurvives(n) && w.rng.IntN(2) == 0
+			forever := (!isPrimary && !w.auto || w.auto && w.copied(n)) && isMember && w.raftSurvives(n) && w.rng.IntN(2) == 0
 			w.log("host %s dies (for ever %v)", n.name, forever)
 			w.struck["hosts killed"]++
-			n.crashHost()
+			w.crashes(n)
 			n.wakes = w.now.Add(time.Duration(w.rng.IntN(30)+1) * time.Second)
 			if forever {
 				n.wakes, n.gone = time.Time{}, true
@@ -448,14 +493,14 @@ func (w *world) trouble() {
 		if n.alive && n.agent {
 			w.log("agent %s crashes", n.name)
 			w.struck["agents killed"]++
-			n.crashAgent()
+			w.ends(n)
 			n.wakes = w.now.Add(time.Duration(w.rng.IntN(4000)) * time.Millisecond)
 		}
 	case 2:
 		if n.alive && n.db.running {
 			w.log("database of %s crashes", n.name)
 			w.struck["databases killed"]++
-			n.stopDB()
+			w.dies(n)
 		}
 	case 3:
 		if !n.cut && n.alive && unreachable == 0 {
@@ -521,14 +566,14 @@ func (w *world) change() {
 
 // turn advances the world by one event.
 func (w *world) turn(step time.Duration) {
-	w.now = w.now.Add(step)
+	w.pass(w.now.Add(step))
 	for _, n := range w.nodes {
 		if !n.wakes.IsZero() && !w.now.Before(n.wakes) && !n.gone {
-			n.startAgent()
+			w.start(n)
 			w.log("%s comes back", n.name)
 		}
 		if n.db.running && !n.db.dies.IsZero() && !w.now.Before(n.db.dies) {
-			n.stopDB()
+			w.dies(n)
 			w.struck["crashing releases"]++
 		}
 		w.finish(n)
@@ -540,9 +585,12 @@ func (w *world) turn(step time.Duration) {
 	}
 	w.elect()
 	w.arrive()
-	if w.leader != nil {
+	if w.leader != nil && (!w.auto || w.ready) {
 		w.observe()
 		w.decide()
+		if w.auto {
+			w.turned()
+		}
 	}
 	w.check()
 }
@@ -552,19 +600,19 @@ func (w *world) turn(step time.Duration) {
 func (w *world) write() {
 	for _, n := range w.nodes {
 		d := &n.db
-		if !n.alive || !d.running || !d.writable {
+		if !n.alive || !d.running || !d.writable || d.hung {
 			continue
 		}
 		w.writes++
 		d.log = append(slices.Clip(d.log), w.writes)
-		acked := len(w.state.Members) == 1
+		acked := len(w.state.Members) == 1 && !w.auto
 		for _, r := range w.nodes {
 			if r.db.following == n.address() && w.rng.IntN(3) > 0 {
 				w.stream(r)
 				acked = acked || r.db.streaming && len(r.db.log) == len(d.log)
 			}
 		}
-		if acked {
+		if acked || w.auto && w.sync == 0 {
 			w.acked = append(w.acked, w.writes)
 		}
 	}
@@ -589,8 +637,12 @@ func runWorld(seed uint64, tell bool, plant bug) (w *world, err error) {
 	case 1:
 		w.bad["3"] = "crash"
 	}
-	for range 150 {
-		w.turn(time.Duration(100+w.rng.IntN(1500)) * time.Millisecond)
+	turns, longest := 150, 1500
+	if w.auto {
+		turns, longest = 250, 600
+	}
+	for range turns {
+		w.turn(time.Duration(100+w.rng.IntN(longest)) * time.Millisecond)
 	}
 	w.settleDown()
 	return w, nil
@@ -638,7 +690,10 @@ func TestWorld(t *testing.T) {
 		t.Logf("%8d %s", struck[k], k)
 	}
 	for _, k := range []string{"hosts killed", "agents killed", "databases killed", "cuts", "leaders deposed", "documents", "requests", "failed steps",
-		"lost hosts", "crashing releases", "lagging replicas", "switchovers", "reverts"} {
+		"lost hosts", "crashing releases", "lagging replicas", "switchovers", "reverts",
+		"agents paused", "guards paused", "guards killed", "guards that killed", "databases hung", "cuts from the leader", "one-way cuts", "splits", "slow answers",
+		"mode changes in force", "lengths of the lease in force", "leases held", "leases expired", "leases waited out", "fence receipts",
+		"deposed leaders that answered", "failovers", "failovers by a person", "writes lost", "quiet restarts of agents"} {
 		if struck[k] == 0 {
 			t.Errorf("no seed had any %s: the simulation does not try what it says", k)
 		}
