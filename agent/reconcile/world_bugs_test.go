@@ -229,7 +229,7 @@ func TestWorldFindsPlantedBugs(t *testing.T) {
 		t.Run(string(tt.plant), func(t *testing.T) {
 			t.Parallel()
 			others := map[string]int{}
-			for seed := uint64(1); seed <= 300; seed++ {
+			for seed := uint64(1); seed <= 3000; seed++ {
 				_, err := runWorld(seed, false, tt.plant)
 				if err == nil {
 					continue
@@ -241,7 +241,7 @@ func TestWorldFindsPlantedBugs(t *testing.T) {
 				}
 				others[v.invariant]++
 			}
-			t.Errorf("in 300 seeds nobody saw %s broken, but %v", tt.want, others)
+			t.Errorf("in 3000 seeds nobody saw %s broken, but %v", tt.want, others)
 		})
 	}
 }
