@@ -144,7 +144,7 @@ func (s State) holdsLess(survey []Held, i int) string {
 	}
 	if best.Rank == 1 || s.promoting() { // it is not known which history was begun, if any
 		for _, h := range survey {
-			if h.Rank == 0 && h.History != "" {
+			if h.Rank == 0 && h.History != "" && !slices.Contains(s.Histories, h.History) {
 				return fmt.Sprintf("%s holds history %s, which may be what the primary began", name(h), h.History)
 			}
 		}

@@ -38,6 +38,8 @@ type State struct {
 	// Failovers are the times of the newest automatic failovers, oldest first; a
 	// person's failover request forgets them.
 	Failovers []time.Time `json:"failovers,omitempty"`
+	// Histories are the newest that were begun before Primary.Before, oldest first.
+	Histories []string `json:"histories,omitempty"`
 
 	Rollout *Rollout `json:"rollout,omitempty"`
 	// History holds the newest rollouts that ended, newest last.

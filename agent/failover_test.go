@@ -376,6 +376,38 @@ func TestTheModeBecomesManualWhileThePrimaryIsLost(t *testing.T) {
 	})
 }
 
+// Of two replicas one has a write, and does not answer when the primary is lost:
+// the other waits for it, and says so.
+func TestAFailoverWaitsForWhoMayHoldMore(t *testing.T) {
+	inLab(t, 46, five, func(t *testing.T, l *lab) {
+		before, old := l.watched("5s")
+		holder := l.others(old)[0]
+		for _, h := range l.others(old)[1:] {
+			l.db.Cut(old.cfg.Database.Address, h.cfg.Database.Address, true)
+		}
+		l.write(old, "on two")
+		l.links.Isolate(holder.cfg.Node.Address)
+		old.die()
+		for _, h := range l.others(old)[1:] {
+			l.db.Cut(old.cfg.Database.Address, h.cfg.Database.Address, false)
+		}
+		r, _ := l.until("it waits", time.Minute, func(r ferryman.Report) bool {
+			return slices.ContainsFunc(r.Decision.Waits, func(w ferryman.Wait) bool {
+				return w.Code == "failover-candidate" && strings.Contains(w.Reason, holder.name+" has not said")
+			})
+		})
+		time.Sleep(10 * time.Minute)
+		if r, _, _ = l.report(); r.State.Primary.Epoch != before.State.Primary.Epoch || len(l.db.Primaries()) > 0 {
+			t.Errorf("primary %+v, and %q accept writes", r.State.Primary, l.db.Primaries())
+		}
+		l.links.Rejoin(holder.cfg.Node.Address)
+		after := l.replaced(before, time.Minute)
+		l.lostNone(after)
+		old.boots()
+		l.until("whole again", 5*time.Minute, guarded(5))
+	})
+}
+
 // All hosts lose their power at once, with writes that only some of them have.
 func TestAllHostsLosePower(t *testing.T) {
 	for _, ttl := range []string{"1s", "20s"} {

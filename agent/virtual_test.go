@@ -563,7 +563,7 @@ type chaos struct {
 func (c *chaos) strike() {
 	kinds := 5
 	if c.automatic {
-		kinds = 8
+		kinds = 10
 	}
 	a, b := c.hosts[five[c.rng.IntN(5)]], c.hosts[five[c.rng.IntN(5)]]
 	switch c.rng.IntN(kinds) {
@@ -600,6 +600,13 @@ func (c *chaos) strike() {
 		c.pass(c.rng.IntN(500))
 		a.boots()
 		c.struck.hosts++
+	default: // an instance hears only one or two others, so that some hold what others do not
+		for _, name := range five {
+			if o := c.hosts[name]; o != a && c.rng.IntN(3) > 0 {
+				c.db.Cut(a.cfg.Database.Address, o.cfg.Database.Address, true)
+			}
+		}
+		c.struck.replication++
 	}
 }
 
@@ -632,6 +639,9 @@ func (c *chaos) pass(turns int) {
 func (c *chaos) heal() {
 	for _, h := range c.hosts {
 		c.links.Rejoin(h.cfg.Node.Address)
+		for _, o := range c.hosts {
+			c.db.Cut(h.cfg.Database.Address, o.cfg.Database.Address, false)
+		}
 	}
 }
 
@@ -644,7 +654,7 @@ func (c *chaos) whole() func(ferryman.Report) bool {
 
 // faults are how often each struck, and what they came to.
 type faults struct {
-	lost, held, cuts, agents, hosts, guards, failovers, writes int
+	lost, held, cuts, agents, hosts, guards, replication, failovers, writes int
 }
 
 func (f *faults) add(o faults) {
@@ -654,6 +664,7 @@ func (f *faults) add(o faults) {
 	f.agents += o.agents
 	f.hosts += o.hosts
 	f.guards += o.guards
+	f.replication += o.replication
 	f.failovers += o.failovers
 	f.writes += o.writes
 }
@@ -662,7 +673,7 @@ func (f *faults) add(o faults) {
 func (f *faults) missed(automatic bool) (names []string) {
 	counts := map[string]int{"messages lost": f.lost, "messages held by cuts": f.held, "agents that died": f.agents}
 	if automatic {
-		maps.Copy(counts, map[string]int{"hosts that died": f.hosts, "guards that died": f.guards, "failovers": f.failovers, "writes": f.writes})
+		maps.Copy(counts, map[string]int{"hosts that died": f.hosts, "guards that died": f.guards, "replication that was cut": f.replication, "failovers": f.failovers, "writes": f.writes})
 	}
 	for name, n := range counts {
 		if n == 0 {

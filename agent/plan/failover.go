@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -229,7 +230,6 @@ func (x *situation) succeed(p *proposal, f *ferryman.Failover) {
 // candidate is the best that may become the primary, or why there is none. Of
 // equals the one that does not lead Raft and is not being carried is taken.
 func (x *situation) candidate(f *ferryman.Failover, survey []ferryman.Held) (best ferryman.NodeID, why string) {
-	why = "none of the others answers"
 	score := -1
 	for _, h := range survey {
 		n, ok := x.node(h.Node)
@@ -237,9 +237,7 @@ func (x *situation) candidate(f *ferryman.Failover, survey []ferryman.Held) (bes
 			continue
 		}
 		if no := x.s.CannotReplace(h.Node); no != "" {
-			if best == "" {
-				why = no
-			}
+			why = cmp.Or(why, no) // that of the one that holds most
 			continue
 		}
 		s := 0
@@ -256,13 +254,16 @@ func (x *situation) candidate(f *ferryman.Failover, survey []ferryman.Held) (bes
 			s += 8 // one that leaves hands over what nobody else has
 		}
 		if s > score {
-			best, score, why = h.Node, s, ""
+			best, score = h.Node, s
 		}
 		if f.By != "" {
 			break // a person takes less, and then the most that there is
 		}
 	}
-	return best, why
+	if best != "" {
+		return best, ""
+	}
+	return "", cmp.Or(why, "none of the others answers")
 }
 
 // lagging says whether the best lacks more than maxLagBytes, where replication

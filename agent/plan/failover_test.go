@@ -259,6 +259,13 @@ func TestCandidate(t *testing.T) {
 		{"another history's position says nothing", all(had(safe(3), 999).instance("n1", func(in *instance) { in.History = "g" }).document(lag(10))), commit3, ""},
 	})
 
+	t.Run("it is said what speaks against the one that holds most", func(t *testing.T) {
+		t.Parallel()
+		x := safe(3).says("n2", "h", 70, "it is broken").says("n3", "x", 7)
+		if text := waits(plan.Next(x.s, x.v, t0)); !strings.Contains(text, "by itself: n2: it is broken") {
+			t.Errorf("waits %s", text)
+		}
+	})
 	t.Run("it is said who holds what, and who has not said", func(t *testing.T) {
 		t.Parallel()
 		x := sync(safe(3).silent("n3", time.Second), 1).says("n2", "h", 70)

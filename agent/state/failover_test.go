@@ -219,6 +219,15 @@ func TestSucceed(t *testing.T) {
 		s = apply(t, s, moves(change{Kind: ferryman.MovePrimary, Node: "id-n2", Slot: "db", Epoch: 2}))
 		return apply(t, s, moves(beginFailover), moves(expired))
 	}
+	// third is young under epoch 3, after h2, which came after h1.
+	third := func() ferryman.State {
+		s := apply(t, says(t, over(t, enforced(t)), "n2", "h1", 7), moves(commit))
+		s = ended(t, apply(t, s, steps(with(step(ferryman.OpPromote, "n2"), ferryman.Args{Epoch: 2}))), ferryman.Result{History: "h2"})
+		s = says(t, apply(t, s, moves(beginFailover), moves(expired)), "n3", "h2", 9)
+		s = apply(t, s, moves(change{Kind: ferryman.MovePrimary, Node: "id-n3", Slot: "db", Epoch: 3}))
+		return says(t, apply(t, s, moves(beginFailover), moves(expired)), "n2", "h2", 9)
+	}
+	last := moves(change{Kind: ferryman.MovePrimary, Node: "id-n2", Slot: "db", Epoch: 4})
 	next := func(name string) command {
 		c := to(name)
 		c.Moves[0].Epoch = 3
@@ -252,6 +261,8 @@ func TestSucceed(t *testing.T) {
 		{"of the history before, when none is known to have begun", says(t, young(), "n3", "h1", 7), next("n3"), ""},
 		{"but not beside one that may be it", says(t, says(t, young(), "n3", "h1", 7), "n1", "h2", 8), next("n3"), "n1 holds history h2, which may be what the primary began"},
 
+		{"beside one that is of an earlier one", says(t, third(), "n1", "h1", 7), last, ""},
+		{"beside one that is of none that was heard of", says(t, third(), "n1", "h9", 7), last, "n1 holds history h9, which may be what the primary began"},
 		{"its history, when it may have begun another since", says(t, over(t, promoting()), "n2", "h1", 7), to("n2"), ""},
 		{"but not beside one that may be that", says(t, says(t, over(t, promoting()), "n2", "h1", 7), "n3", "h2", 9), to("n2"), "n3 holds history h2, which may be what the primary began"},
 		{"nor is another one, when it did not", says(t, says(t, async, "n2", "h1", 7), "n3", "h2", 9), to("n2"), ""},

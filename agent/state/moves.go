@@ -1,6 +1,8 @@
 package state
 
 import (
+	"slices"
+
 	"ferryman"
 )
 
@@ -168,13 +170,25 @@ func (a *applier) primary(t ferryman.Transition) error {
 			return err
 		}
 	}
-	before := p.History
-	if before == "" { // nothing was written under that epoch's own history
-		before = p.Before
-	}
-	a.s.Primary = ferryman.Primary{Node: t.Node, Slot: t.Slot, Epoch: t.Epoch, Since: a.at, Before: before, Lease: p.Lease}
+	a.nextHistory("") // if it began none, nothing was written under that epoch's own
+	a.s.Primary = ferryman.Primary{Node: t.Node, Slot: t.Slot, Epoch: t.Epoch, Since: a.at, Before: a.s.Primary.Before, Lease: p.Lease}
 	a.event("primary", t.Node, 0, false, "%s was made the primary of epoch %d%s", m.Name, t.Epoch, because(t.Reason))
 	return nil
+}
+
+// keepHistories is how many histories before the last two are remembered.
+const keepHistories = 16
+
+// nextHistory lets another history follow the primary's, if that has one.
+func (a *applier) nextHistory(h string) {
+	p := &a.s.Primary
+	if p.History != "" {
+		if p.Before != "" {
+			a.s.Histories = append(slices.Clone(a.s.Histories[max(0, len(a.s.Histories)-keepHistories+1):]), p.Before)
+		}
+		p.Before = p.History
+	}
+	p.History = h
 }
 
 // handOver is the commit point of a switchover.

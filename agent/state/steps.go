@@ -210,7 +210,7 @@ func (a *applier) outcome(o ferryman.Outcome) error {
 // promoted notes the history that the primary began. One that was promoted
 // again, after a restart, may have begun another under the same epoch.
 func (a *applier) promoted(st ferryman.Step) {
-	p := &a.s.Primary
+	p := a.s.Primary
 	if st.Node != p.Node || st.Args.Epoch != p.Epoch {
 		return
 	}
@@ -218,8 +218,5 @@ func (a *applier) promoted(st ferryman.Step) {
 	if st.Outcome.Result.History == p.History {
 		return
 	}
-	if p.History != "" {
-		p.Before = p.History
-	}
-	p.History = st.Outcome.Result.History
+	a.nextHistory(st.Outcome.Result.History)
 }
