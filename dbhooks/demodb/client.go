@@ -81,6 +81,13 @@ func (c *Client) Get(ctx context.Context, key string) (value string, found bool,
 	return res.Value, res.Found, err
 }
 
+// GetFromPrimary reads what the primary holds, and only what is acknowledged: no failover takes it back. A *NotPrimaryError says that this instance does
+// not accept writes.
+func (c *Client) GetFromPrimary(ctx context.Context, key string) (value string, found bool, err error) {
+	res, err := c.do(ctx, request{Op: "get", Key: key, Primary: true})
+	return res.Value, res.Found, err
+}
+
 // Status asks the instance for what it says about itself.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	res, err := c.do(ctx, request{Op: "status"})

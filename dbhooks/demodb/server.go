@@ -203,10 +203,7 @@ func (s *server) answer(ctx context.Context, req request) (response, error) {
 	case "put":
 		return response{}, s.put(ctx, req.Key, req.Value)
 	case "get":
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		value, found := s.data[req.Key]
-		return response{Value: value, Found: found}, nil
+		return s.get(ctx, req.Key, req.Primary)
 	case "status":
 		st := s.status()
 		return response{Status: &st}, nil

@@ -23,6 +23,7 @@ type request struct {
 	Name     string `json:"name,omitempty"`    // stream: who asks
 	History  string `json:"history,omitempty"` // stream, wait
 	Position uint64 `json:"position,omitempty"`
+	Primary  bool   `json:"primary,omitempty"` // get: only as the primary that accepts writes
 	Timeout  int64  `json:"timeout,omitempty"` // milliseconds that the server may take over it
 }
 

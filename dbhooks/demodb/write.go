@@ -110,20 +110,26 @@ func (s *server) append(entries []entry) error {
 	return nil
 }
 
-// acknowledge finishes the writes that are safe by the rule of SyncReplicas; mu is held.
-func (s *server) acknowledge() {
-	safe := s.journal.last()
-	if s.settings.SyncReplicas > 0 {
-		safe = 0
-		for _, st := range s.streams {
-			safe = max(safe, st.acked)
-		}
+// safe is the position up to which all is safe by the rule of SyncReplicas; mu is held.
+func (s *server) safe() uint64 {
+	if s.settings.SyncReplicas == 0 {
+		return s.journal.last()
 	}
-	n := 0
+	safe := uint64(0)
+	for _, st := range s.streams {
+		safe = max(safe, st.acked)
+	}
+	return safe
+}
+
+// acknowledge finishes the writes that are safe; mu is held.
+func (s *server) acknowledge() {
+	safe, n := s.safe(), 0
 	for ; n < len(s.waiting) && s.waiting[n].position <= safe; n++ {
 		s.waiting[n].done <- nil
 	}
 	s.waiting = s.waiting[n:]
+	s.notify() // who reads from the primary may wait for it, too
 }
 
 // giveUp ends, with ErrUnknown, the writes that are not acknowledged yet: afterwards nothing more can be.

@@ -1,0 +1,50 @@
+package demodb_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"ferryman"
+	"ferryman/dbhooks/demodb"
+)
+
+// A value that the primary alone has may be lost with it: nobody who asks for
+// what the primary holds is shown it, and a replica answers no such question.
+func TestGetFromPrimaryShowsWhatIsAcknowledged(t *testing.T) {
+	t.Parallel()
+	e, addr := primary(t)
+	c := demodb.Dial(addr)
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := c.Put(ctx, "a", "1"); err == nil {
+		t.Fatal("syncReplicas 1, no replica: got an acknowledgement")
+	}
+	if got, found, err := c.Get(t.Context(), "a"); got != "1" || !found || err != nil {
+		t.Errorf("a plain read: got %q, %v, %v, want what is in the log", got, found, err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if got, found, err := c.GetFromPrimary(ctx, "a"); err == nil {
+		t.Errorf("read from the primary: got %q, %v before it was acknowledged", got, found)
+	}
+
+	replica, other, _ := serve(t, demodb.Release{})
+	do(t, replica, ferryman.OpClone, ferryman.Args{From: addr})
+	do(t, replica, ferryman.OpFollow, ferryman.Args{From: addr, Epoch: 1})
+	if got, found, err := c.GetFromPrimary(t.Context(), "a"); got != "1" || !found || err != nil {
+		t.Errorf("read from the primary, with a replica: got %q, %v, %v, want 1", got, found, err)
+	}
+	var not *demodb.NotPrimaryError
+	d := demodb.Dial(other)
+	defer d.Close()
+	if got, _, err := d.GetFromPrimary(t.Context(), "a"); !errors.As(err, &not) {
+		t.Errorf("read from a replica as from the primary: got %q, %v, want a NotPrimaryError", got, err)
+	}
+	do(t, e, ferryman.OpFence, ferryman.Args{Epoch: 1})
+	if got, _, err := c.GetFromPrimary(t.Context(), "a"); !errors.As(err, &not) {
+		t.Errorf("read from a fenced primary: got %q, %v, want a NotPrimaryError", got, err)
+	}
+}
