@@ -112,10 +112,11 @@ func (c *Client) do(ctx context.Context, req request) (response, error) {
 		req.Timeout = max(1, time.Until(deadline).Milliseconds())
 	}
 	var res response
-	reused := c.conn != nil && !c.bound
+	again := c.conn != nil && !c.bound && req.Op != "put"
 	err := c.exchange(ctx, req, &res)
-	if err != nil && reused && ctx.Err() == nil {
-		// The server may have restarted since the last request, which a kept connection only shows now.
+	if err != nil && again && ctx.Err() == nil {
+		// The server may have restarted since the last request, which a kept connection only shows now. A write may have taken place all the same; whether
+		// it is to be written twice is for who wants it.
 		c.hangUp()
 		res = response{}
 		err = c.exchange(ctx, req, &res)

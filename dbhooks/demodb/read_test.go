@@ -1,8 +1,11 @@
 package demodb_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -46,5 +49,49 @@ func TestGetFromPrimaryShowsWhatIsAcknowledged(t *testing.T) {
 	do(t, e, ferryman.OpFence, ferryman.Args{Epoch: 1})
 	if got, _, err := c.GetFromPrimary(t.Context(), "a"); !errors.As(err, &not) {
 		t.Errorf("read from a fenced primary: got %q, %v, want a NotPrimaryError", got, err)
+	}
+}
+
+// A refusal says that nothing was written: a write that went to a process which
+// ended before it answered is not sent again by itself.
+func TestPutIsSentOnce(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	c := demodb.Dial(ln.Addr().String())
+	defer c.Close()
+	sent := make(chan string, 9)
+	go func() { // answers the first request of all and then the first of each connection, as a process does that ends and comes back
+		for n := 0; ; n++ {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			lines := bufio.NewScanner(conn)
+			for i := 0; lines.Scan(); i++ {
+				sent <- lines.Text()
+				if n == 0 && i == 1 {
+					break
+				}
+				io.WriteString(conn, `{"error":"a replica","code":"notPrimary"}`+"\n")
+			}
+			conn.Close()
+		}
+	}()
+	var not *demodb.NotPrimaryError
+	if err := c.Put(t.Context(), "a", "1"); !errors.As(err, &not) {
+		t.Errorf("the first write: got %v, want a NotPrimaryError", err)
+	}
+	if err := c.Put(t.Context(), "a", "2"); err == nil || errors.As(err, &not) {
+		t.Errorf("a write whose answer is lost: got %v, want that its outcome is not known", err)
+	}
+	if err := c.Put(t.Context(), "a", "3"); !errors.As(err, &not) {
+		t.Errorf("the write after it: got %v, want a NotPrimaryError by another connection", err)
+	}
+	if n := len(sent); n != 3 {
+		t.Errorf("%d requests were sent for 3 writes", n)
 	}
 }
