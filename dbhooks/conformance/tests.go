@@ -315,6 +315,10 @@ func divergedDataAreSetAside(t *testing.T, s Suite) {
 	if again, err := nodes[0].try(t, ferryman.OpClone, from); err != nil || again.SetAside != "" {
 		t.Errorf("clone, repeated: got %+v, %v; want nothing set aside", again, err)
 	}
+	// It was told to follow, in vain. If it still says whom it follows it does so by now: nobody would tell it again.
+	nodes[0].until(t, "it follows, or says that it does not", func(in ferryman.Instance) bool {
+		return in.Following != from.From || in.Streaming
+	})
 	nodes[0].must(t, ferryman.OpFollow, from)
 	nodes[1].put(t, "b", "2")
 	at := nodes[1].status(t)

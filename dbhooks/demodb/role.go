@@ -199,7 +199,11 @@ func (s *server) clone(ctx context.Context, from string) (response, error) {
 	if err := s.copyLog(ctx, from, incoming); err != nil {
 		return response{}, errors.Join(fmt.Errorf("clone from %s: %w", from, err), os.RemoveAll(incoming))
 	}
-	return s.replaceData(incoming)
+	res, err := s.replaceData(incoming)
+	if err == nil && s.marker.From != "" {
+		s.startFollow() // as it does when it comes up: whom the marker names is followed
+	}
+	return res, err
 }
 
 // copyLog writes the source's log, as far as it reaches now, into a fresh directory.
