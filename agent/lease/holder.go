@@ -145,7 +145,7 @@ func (h *Holder) step(ctx context.Context, want Wanted) time.Duration {
 		h.say("")
 		return idle
 	}
-	length := want.Length.Std()
+	length := min(want.Length, h.running(want)).Std()
 	ctx, cancel := context.WithTimeout(ctx, max(length/4, 4*shortest))
 	defer cancel()
 	sent := h.cfg.Clock()
@@ -155,6 +155,17 @@ func (h *Holder) step(ctx context.Context, want Wanted) time.Duration {
 	}
 	h.say("")
 	return max(shortest, length/renewals-(h.cfg.Clock()-sent))
+}
+
+// running is the length of the lease that runs: a longer one that is wanted sets
+// the pace once it is granted.
+func (h *Holder) running(want Wanted) ferryman.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.epoch != want.Epoch {
+		return want.Length
+	}
+	return h.length
 }
 
 // renew gets a grant and arms the guard with it. Without a guard that answers

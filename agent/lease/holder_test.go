@@ -394,6 +394,27 @@ func TestALongerLeaseIsAskedForAtOnce(t *testing.T) {
 }
 
 // The agent ends and comes again, on a host whose guard and database go on.
+// A longer lease is wanted in the moment in which the leader is another one, or
+// does not answer: what runs is the shorter one, which sets the pace.
+func TestAShorterLeaseIsKeptUntilTheLongerOneIsGranted(t *testing.T) {
+	for _, takes := range []time.Duration{0, time.Hour} {
+		t.Run(takes.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				b := newBeside(t, wanted(2*time.Second))
+				h, _ := b.agent()
+				after(time.Second)
+				b.set(func() { b.want.Length, b.grants, b.takes = ferryman.Duration(30*time.Second), 0, takes })
+				after(time.Second)
+				b.set(func() { b.grants, b.takes = 30*time.Second, 0 })
+				after(time.Second)
+				if got := h.Status(); got == nil || got.Length != ferryman.Duration(30*time.Second) || b.guard.Kills() != 0 {
+					t.Errorf("got %+v, and the guard killed %d times; want the lease of 30s and no kill", got, b.guard.Kills())
+				}
+			})
+		})
+	}
+}
+
 func TestAHolderThatComesBack(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
