@@ -142,6 +142,7 @@ const (
 	MoveBackFailover    TransitionKind = "back-failover"    // give it up, for Reason: the primary is there
 	MoveFenced          TransitionKind = "fenced"           // the old primary accepts no writes: its lease ran out, or as Apply sees itself
 	MoveSyncReplicas    TransitionKind = "sync-replicas"    // every acknowledged write is held by SyncReplicas others
+	MoveHistory         TransitionKind = "history"          // the primary's database goes on with History, under the same epoch
 	MovePrimary         TransitionKind = "primary"          // Node is the primary of Epoch: the commit point
 	MoveLease           TransitionKind = "lease"            // the primary's lease is Lease; none ends it
 	MoveWant            TransitionKind = "want"             // Node's want becomes Want for Reason
@@ -173,6 +174,8 @@ type Transition struct {
 	// old primary can run any more.
 	Expired      bool `json:"expired,omitempty"`
 	SyncReplicas int  `json:"syncReplicas,omitempty"`
+	// History accompanies MoveHistory.
+	History string `json:"history,omitempty"`
 	// Maintenance accompanies MoveWant to maintenance.
 	Maintenance *Maintenance `json:"maintenance,omitempty"`
 }

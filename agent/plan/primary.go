@@ -27,6 +27,7 @@ func primary(x *situation) (p proposal) {
 		switchover(x, &p)
 	default:
 		revive(x, &p)
+		record(x, &p)
 	}
 	leases(x, &p)
 	return p
@@ -97,6 +98,17 @@ func revive(x *situation, p *proposal) {
 		x.again(p, ferryman.Step{Op: ferryman.OpUnfence, Node: n.ID(), Service: svc.Slot, Args: ferryman.Args{Epoch: x.s.Primary.Epoch}}, 0)
 	default:
 		x.again(p, ferryman.Step{Op: ferryman.OpPromote, Node: n.ID(), Service: svc.Slot, Args: ferryman.Args{Epoch: x.s.Primary.Epoch}}, 0)
+	}
+}
+
+// record has it committed which history the primary writes, where that is not
+// what its promotion told: one may begin another by itself, as Redis does with
+// its first replica, and only who holds what is committed may take its place.
+func record(x *situation, p *proposal) {
+	n, ok := x.node(x.s.Primary.Node)
+	in := x.primaryService().Instance
+	if ok && n.View.Reachable && in.Running && in.Writable && in.Epoch == x.s.Primary.Epoch && in.History != "" && in.History != x.s.Primary.History && !x.gaining(n.ID()) {
+		p.move(ferryman.Transition{Kind: ferryman.MoveHistory, Node: n.ID(), Epoch: x.s.Primary.Epoch, History: in.History})
 	}
 }
 

@@ -28,6 +28,8 @@ func unborn() *sit {
 func TestPrimary(t *testing.T) {
 	t.Parallel()
 	notWritable := func(in *instance) { in.Writable = false }
+	another := func(in *instance) { in.History = "g" }
+	unrecorded := func(x *sit) *sit { x.s.Primary.History = ""; return x }
 	try(t, []row{
 		{"nothing is to be done", calm(3), "", "complete"},
 		{"the initialised node is the first primary", unborn(), "primary n2 1 epoch 1", ""},
@@ -38,6 +40,12 @@ func TestPrimary(t *testing.T) {
 			calm(3).instance("n3", func(in *instance) { in.Writable = true }).silent("n3", time.Second), "", ""},
 		{"the primary is promoted again in place", calm(3).instance("n1", notWritable), "promote n1 epoch 3", ""},
 		{"the primary is freed of a fence", calm(3).instance("n1", func(in *instance) { in.Writable, in.Fenced = false, true }), "unfence n1 epoch 3", ""},
+		{"the primary began another history by itself", calm(3).instance("n1", another), "history n1 epoch 3", ""},
+		{"or nobody recorded the one that it has", unrecorded(calm(3)), "history n1 epoch 3", ""},
+		{"a primary that does not answer may have", calm(3).instance("n1", another).silent("n1", time.Second), "", "primary-lost"},
+		{"what does not accept writes is not the primary's", calm(3).instance("n1", another).instance("n1", notWritable), "promote n1 epoch 3", ""},
+		{"nor that of another epoch", calm(3).instance("n1", another).instance("n1", func(in *instance) { in.Epoch = 2 }), "", "complete"},
+		{"a promotion that runs will tell", unrecorded(calm(3)).open(ferryman.OpPromote, "n1", nil), "", "complete"},
 		{"the primary lost its data", calm(3).instance("n1", func(in *instance) { in.Writable, in.Initialised = false, false }), "", "primary-empty"},
 		{"the primary is started like any other", calm(3).stopped("n1"), "start n1", ""},
 		{"nobody takes the place of a primary that does not answer",

@@ -29,7 +29,7 @@ type sit struct {
 func calm(nodes int) *sit {
 	x := &sit{
 		s: ferryman.State{Format: 1, Cluster: "test-1", Members: map[ferryman.NodeID]ferryman.Member{}, Initialised: true, LastStep: 100,
-			Primary: ferryman.Primary{Node: "n1", Slot: "db", Epoch: 3, Since: t0.Add(-time.Hour)}},
+			Primary: ferryman.Primary{Node: "n1", Slot: "db", Epoch: 3, Since: t0.Add(-time.Hour), History: "h"}},
 		v: ferryman.View{Self: "n1", Term: 7, Since: t0.Add(-time.Hour), Nodes: map[ferryman.NodeID]ferryman.NodeView{}, Raft: map[ferryman.NodeID]ferryman.Suffrage{},
 			Hosts:  ferryman.HostsView{Known: true, Stable: t0.Add(-time.Hour)},
 			Limits: ferryman.Limits{MaxVoters: 5, DeadAfter: ferryman.Duration(time.Minute), ProvisionTimeout: ferryman.Duration(5 * time.Minute)}},

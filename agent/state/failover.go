@@ -134,6 +134,29 @@ func (a *applier) syncReplicas(t ferryman.Transition) error {
 	return nil
 }
 
+// history notes that the primary goes on with another history than its promotion
+// began. That one was begun by it, too: what holds neither is no copy of it.
+func (a *applier) history(t ferryman.Transition) error {
+	p := &a.s.Primary
+	switch {
+	case p.Epoch == 0 || a.s.Failover != nil || a.s.Switchover != nil || t.History == "" || t.History == p.History:
+		return refuse("there is no primary of which that could be said")
+	case t.Node != p.Node || t.Epoch != p.Epoch:
+		return refuse("the primary of epoch %d is %s", p.Epoch, a.name(p.Node))
+	}
+	for _, st := range a.s.Ledger {
+		if st.Open() && st.Op == ferryman.OpPromote && st.Node == t.Node {
+			return refuse("step %d begins another history", st.ID)
+		}
+	}
+	if p.History != "" {
+		p.Before = p.History
+	}
+	p.History = t.History
+	a.event("primary", t.Node, 0, false, "%s goes on with history %s in epoch %d", a.name(t.Node), t.History, p.Epoch)
+	return nil
+}
+
 // lease changes what is granted to the primary. What a grant of before may
 // still run for is never forgotten, but by a leader that waited for its end.
 func (a *applier) lease(next *ferryman.Lease) error {

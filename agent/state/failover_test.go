@@ -344,6 +344,28 @@ func TestLease(t *testing.T) {
 	})
 }
 
+func TestHistory(t *testing.T) {
+	t.Parallel()
+	goesOn := func(node ferryman.NodeID, epoch uint64, history string) command {
+		return moves(change{Kind: ferryman.MoveHistory, Node: node, Epoch: epoch, History: history})
+	}
+	one := enforced(t)
+	try(t, []row{
+		{"is another", one, goesOn("id-n1", 1, "g"), ""},
+		{"is the same", one, goesOn("id-n1", 1, one.Primary.History), "no primary"},
+		{"is none", one, goesOn("id-n1", 1, ""), "no primary"},
+		{"before there is a primary", born(t), goesOn("id-n1", 1, "g"), "no primary"},
+		{"of another epoch", one, goesOn("id-n1", 2, "g"), "the primary of epoch 1 is n1"},
+		{"of another node", one, goesOn("id-n2", 1, "g"), "the primary of epoch 1 is n1"},
+		{"in a failover", lost(t, one), goesOn("id-n1", 1, "g"), "no primary"},
+		{"while a promotion begins one", apply(t, one, steps(with(step(ferryman.OpPromote, "n1"), ferryman.Args{Epoch: 1}))), goesOn("id-n1", 1, "g"), "begins another history"},
+	})
+	after := apply(t, one, goesOn("id-n1", 1, "g"))
+	if got := after.Primary; got.History != "g" || got.Before != one.Primary.History {
+		t.Errorf("history %q after %q, want g after %q", got.History, got.Before, one.Primary.History)
+	}
+}
+
 func TestSyncReplicas(t *testing.T) {
 	t.Parallel()
 	one := synchronous(t, 1)

@@ -31,6 +31,8 @@ func (a *applier) move(t ferryman.Transition) error {
 		return a.fenced(t)
 	case ferryman.MoveSyncReplicas:
 		return a.syncReplicas(t)
+	case ferryman.MoveHistory:
+		return a.history(t)
 	case ferryman.MoveLease:
 		return a.lease(t.Lease)
 	case ferryman.MovePrimary:
