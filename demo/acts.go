@@ -107,22 +107,24 @@ func (p *play) enter(a act) {
 func (p *play) until(ctx context.Context, f func(ferryman.Report) error) error {
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
+	var missed, silent error
+	var waits []string
 	for {
 		r, err := p.stage.report(ctx)
 		p.see(r, err)
-		if err == nil {
-			if err = f(r); err == nil {
+		if silent = err; err == nil {
+			if missed = f(r); missed == nil {
 				return nil
+			}
+			waits = nil
+			for _, w := range r.Decision.Waits {
+				waits = append(waits, w.Reason)
 			}
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			var waits []string
-			for _, w := range r.Decision.Waits {
-				waits = append(waits, w.Reason)
-			}
-			return fmt.Errorf("%w; the cluster says: %s", err, strings.Join(waits, "; "))
+			return fmt.Errorf("%w; the cluster says: %s", errors.Join(missed, silent), strings.Join(waits, "; "))
 		}
 	}
 }

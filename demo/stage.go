@@ -185,19 +185,33 @@ func (s *stage) hosts() ([]string, error) {
 
 func (s *stage) socket(host string) string { return filepath.Join(s.dir, "hosts", host, "agent.sock") }
 
-// report asks any agent for what the leader knows.
+// report asks all agents at once for what the leader knows, and takes the first
+// answer: one that hangs holds nobody up.
 func (s *stage) report(ctx context.Context) (ferryman.Report, error) {
 	hosts, err := s.hosts()
 	if err != nil {
 		return ferryman.Report{}, err
 	}
-	last := errors.New("no host runs yet")
+	type answer struct {
+		ferryman.Report
+		err error
+	}
+	answers := make(chan answer, len(hosts))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	for _, h := range hosts {
-		r, err := s.ask(ctx, h)
-		if err == nil {
-			return r, nil
+		go func() {
+			r, err := s.ask(ctx, h)
+			answers <- answer{r, err}
+		}()
+	}
+	last := errors.New("no host runs yet")
+	for range hosts {
+		a := <-answers
+		if a.err == nil {
+			return a.Report, nil
 		}
-		last = err
+		last = a.err
 	}
 	return ferryman.Report{}, last
 }
