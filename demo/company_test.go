@@ -57,11 +57,15 @@ func (e light) prepare(ctx context.Context, dir, program string) error {
 // configuration on top of its own.
 func newCompany(t *testing.T, configuration string) *company {
 	t.Helper()
+	return newCompanyOf(t, light{}, configuration)
+}
+
+func newCompanyOf(t *testing.T, eng engine, configuration string) *company {
+	t.Helper()
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	eng := light{}
 	st, err := build(t.Context(), eng, program)
 	if err != nil {
 		t.Fatal(err)
