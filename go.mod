@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/Jille/raft-grpc-transport v1.6.1
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/coreos/go-systemd/v22 v22.7.0
 	github.com/go-viper/mapstructure/v2 v2.4.0
 	github.com/hashicorp/go-hclog v1.6.3

@@ -77,6 +77,7 @@ var folders = []struct {
 // modules, and why each is there.
 var modules = map[string][]string{
 	"github.com/Jille/raft-grpc-transport":      {"agent/cluster"},
+	"github.com/anishathalye/porcupine":         nil, // tests of the demo
 	"github.com/coreos/go-systemd/v22":          {"systemd"},
 	"github.com/go-viper/mapstructure/v2":       {"agent/config"},
 	"github.com/hashicorp/go-hclog":             {"agent/telemetry"},
