@@ -18,8 +18,12 @@ const (
 	failoverWindow = 10 * time.Minute
 )
 
-// surveyFor is how long a failover waits for an answer that it can do without.
-const surveyFor = 2 * time.Second
+// surveyFor is how long a failover waits for an answer that it can do without,
+// surveyAgain how old one is that is asked for again, if it may be another now.
+const (
+	surveyFor   = 2 * time.Second
+	surveyAgain = 10 * time.Second
+)
 
 // replaces begins a failover when the primary is lost.
 func (x *situation) replaces(p *proposal) bool {
@@ -166,7 +170,7 @@ func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 			Args: ferryman.Args{Engine: x.engine, Epoch: x.s.Primary.Epoch + 1, Alone: true}}
 		asked := x.asked(question, f.Survey)
 		switch last := len(asked) - 1; {
-		case last < 0 || !asked[last].Open() && !asked[last].Outcome.Done():
+		case last < 0 || !asked[last].Open() && (!asked[last].Outcome.Done() || x.outdated(asked[last], svc.Instance)):
 			x.cancelOn(p, n.ID(), f.Slot, f.Survey)
 			x.again(p, question, f.Survey)
 			waiting = waiting || last < 0 && (n.ID() != f.From || answers) && !x.occupied(p, n.ID(), f.Slot)
@@ -182,6 +186,13 @@ func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 		p.wait("survey", "", "the failover asks the others what they hold")
 	}
 	return !waiting
+}
+
+// outdated tells that an instance may answer otherwise by now: it could not
+// become the primary, or is seen to hold something else than it said.
+func (x *situation) outdated(answer ferryman.Step, now ferryman.Instance) bool {
+	r := answer.Outcome.Result
+	return x.now.Sub(answer.Outcome.Ended) >= surveyAgain && (len(r.Blockers) > 0 || r.History != now.History || r.Position != now.Position)
 }
 
 // occupied tells that an instance does something that is not withdrawn, for

@@ -149,10 +149,7 @@ func (a *applier) history(t ferryman.Transition) error {
 			return refuse("step %d begins another history", st.ID)
 		}
 	}
-	if p.History != "" {
-		p.Before = p.History
-	}
-	p.History = t.History
+	a.nextHistory(t.History)
 	a.event("primary", t.Node, 0, false, "%s goes on with history %s in epoch %d", a.name(t.Node), t.History, p.Epoch)
 	return nil
 }
