@@ -14,7 +14,8 @@ type Granter struct {
 
 	mu     sync.Mutex
 	epoch  uint64
-	last   time.Duration // of the newest grant for epoch, or since when it is looked at
+	last   time.Duration // of the newest grant for epoch, or since when there can be one
+	began  bool          // this leadership, and nobody looked at it yet
 	length ferryman.Duration
 	steady time.Duration // since when length is what is committed
 }
@@ -28,7 +29,7 @@ func (g *Granter) Lead() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.clock()
-	g.epoch, g.last, g.steady = 0, now, now
+	g.epoch, g.last, g.steady, g.began = 0, now, now, true
 }
 
 // Grant answers a holder. The caller took a barrier of its own term after the
@@ -52,8 +53,12 @@ func (g *Granter) View(s ferryman.State) ferryman.LeaseView {
 	defer g.mu.Unlock()
 	now := g.clock()
 	if g.epoch != s.Primary.Epoch {
-		g.epoch, g.last = s.Primary.Epoch, now
+		g.epoch = s.Primary.Epoch
+		if !g.began { // the first epoch of a leadership is older than that: its grants count from Lead
+			g.last = now
+		}
 	}
+	g.began = false
 	var length ferryman.Duration
 	if s.Primary.Lease != nil {
 		length = s.Primary.Lease.Length

@@ -39,6 +39,7 @@ func TestGranterView(t *testing.T) {
 		return func(g *lease.Granter) { _, _ = g.Grant(granting(epoch, length)) }
 	}
 	look := func(s ferryman.State) act { return func(g *lease.Granter) { g.View(s) } }
+	pass := func(*lease.Granter) {}
 	refuse := func(g *lease.Granter) { _, _ = g.Grant(refusing) }
 	of1 := primaryOf(1, 5*time.Second)
 	for _, tt := range []struct {
@@ -48,19 +49,21 @@ func TestGranterView(t *testing.T) {
 		quiet, steady time.Duration
 		closed        uint64
 	}{
-		{"a new leader counts as if it had just granted", []act{lead}, of1, 0, 0, 0},
-		{"from when it first looks at the epoch", []act{lead, look(of1)}, of1, time.Second, time.Second, 0},
-		{"and goes on counting", []act{lead, look(of1), look(of1), look(of1)}, of1, 3 * time.Second, 3 * time.Second, 0},
+		{"a new leader counts as if it had just granted", []act{lead}, of1, time.Second, 0, 0},
+		{"however late it looks at the epoch", []act{lead, pass, pass, look(of1)}, of1, 4 * time.Second, time.Second, 0},
+		{"and goes on counting", []act{lead, look(of1), look(of1), look(of1)}, of1, 4 * time.Second, 3 * time.Second, 0},
 		{"a grant begins it anew", []act{lead, look(of1), look(of1), grant(1, 5*time.Second)}, of1, time.Second, 3 * time.Second, 0},
-		{"a refusal does not", []act{lead, look(of1), refuse, refuse}, of1, 3 * time.Second, 3 * time.Second, 0},
-		{"the next leadership of the same node does", []act{lead, look(of1), look(of1), lead}, of1, 0, time.Second, 0},
+		{"also before it looked", []act{lead, pass, grant(1, 5*time.Second)}, of1, time.Second, 0, 0},
+		{"a refusal does not", []act{lead, look(of1), refuse, refuse}, of1, 4 * time.Second, 3 * time.Second, 0},
+		{"the next leadership of the same node does", []act{lead, look(of1), look(of1), lead}, of1, time.Second, time.Second, 0},
 		{"so does another epoch", []act{lead, look(of1), look(of1)}, primaryOf(2, 5*time.Second), 0, 2 * time.Second, 0},
+		{"and the first one", []act{lead, look(primaryOf(0, 5*time.Second))}, of1, 0, time.Second, 0},
 		{"a grant of an epoch that was not looked at yet counts", []act{lead, look(of1), grant(2, 5*time.Second)}, primaryOf(2, 5*time.Second), time.Second, 2 * time.Second, 0},
 		{"an older look at it only makes it longer", []act{lead, look(of1), grant(2, 5*time.Second), look(of1)}, primaryOf(2, 5*time.Second), 0, 3 * time.Second, 0},
-		{"another length is steady from when it is seen", []act{lead, look(of1), look(of1)}, primaryOf(1, time.Second), 2 * time.Second, 0, 0},
-		{"also the same after another", []act{lead, look(of1), look(primaryOf(1, time.Minute))}, of1, 2 * time.Second, 0, 0},
-		{"none is a length too", []act{lead, look(of1), look(manual), look(of1)}, of1, 3 * time.Second, time.Second, 0},
-		{"a failover is named by its first step", []act{lead, look(of1)}, closed, time.Second, time.Second, 8},
+		{"another length is steady from when it is seen", []act{lead, look(of1), look(of1)}, primaryOf(1, time.Second), 3 * time.Second, 0, 0},
+		{"also the same after another", []act{lead, look(of1), look(primaryOf(1, time.Minute))}, of1, 3 * time.Second, 0, 0},
+		{"none is a length too", []act{lead, look(of1), look(manual), look(of1)}, of1, 4 * time.Second, time.Second, 0},
+		{"a failover is named by its first step", []act{lead, look(of1)}, closed, 2 * time.Second, time.Second, 8},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
