@@ -113,7 +113,7 @@ const (
 	retryFirst  = 100 * time.Millisecond
 	retryLast   = 2 * time.Second
 	stepTimeout = 10 * time.Second
-	observeFor  = 3 * time.Second // how long a new leader looks around before it plans
+	observeFor  = 3 * time.Second // how long a new leader looks around at most before it plans
 	hostsEvery  = 2 * time.Second
 	reportEvery = 2 * time.Second
 	reportIdle  = 30 * time.Second
@@ -314,7 +314,7 @@ func (t *term) turn() {
 	}
 	if !t.lookedAround(s, now) {
 		t.decision = ferryman.Decision{Waits: []ferryman.Wait{{Rule: ruleLeader, Code: "observing", Reason: "the leader is new and looks at every node first"}}}
-		t.by(t.began.Add(observeFor))
+		t.by(t.began.Add(lookFor(s)))
 		t.publish(s, now)
 		return
 	}

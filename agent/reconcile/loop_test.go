@@ -140,9 +140,15 @@ type nodes struct {
 	run func(step uint64) (ferryman.Outcome, error)
 	// deaf answers, and hears nothing of the log.
 	deaf ferryman.NodeID
+	// cutOff is who never answers, nor refuses to.
+	cutOff ferryman.NodeID
 }
 
 func (n *nodes) Status(ctx context.Context, m ferryman.Member, since uint64, wait time.Duration) (ferryman.NodeStatus, error) {
+	if m.ID == n.cutOff {
+		<-ctx.Done()
+		return ferryman.NodeStatus{}, ctx.Err()
+	}
 	n.g.mu.Lock()
 	s := ferryman.NodeStatus{Seq: 1, ID: m.ID, Name: m.Name, BootID: "b", Applied: n.g.index, Term: n.g.Term(), Leader: "n1"}
 	n.g.mu.Unlock()
@@ -240,6 +246,51 @@ func TestLeadershipGoesToNobodyWhoDoesNotHear(t *testing.T) {
 				st := stepOf(g, 1)
 				if asked := g.count(ferryman.OpTransfer) > 0; asked != tt.asks || st.Open() || !strings.Contains(st.Outcome.Reason, tt.want) {
 					t.Errorf("raft was asked (%v), and the step ended as %+v; want asked %v, and %q", asked, st.Outcome, tt.asks, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// A new leader that cannot reach a node looks around for half a lease where the
+// primary is replaced by itself, and for longer where nothing is in a hurry.
+func TestANewLeaderLooksAroundForLessThanTheLease(t *testing.T) {
+	t.Parallel()
+	promoted := []state.Command{
+		{Steps: []ferryman.Step{step("n1", ferryman.OpInitialise, nil)}},
+		{Outcomes: []ferryman.Outcome{done(1)}},
+		{Moves: []ferryman.Transition{{Kind: ferryman.MovePrimary, Node: "n1", Slot: "db", Epoch: 1}}},
+	}
+	lease := func(enforced bool) state.Command {
+		l := ferryman.Duration(2 * time.Second)
+		return state.Command{Moves: []ferryman.Transition{{Kind: ferryman.MoveLease, Node: "n1", Lease: &ferryman.Lease{Length: l, Longest: l, Enforced: enforced}}}}
+	}
+	for _, tt := range []struct {
+		name     string
+		commands []state.Command
+		want     time.Duration
+	}{
+		{"manual", promoted, 3 * time.Second},
+		{"not in force yet", append(slices.Clone(promoted), lease(false)), 3 * time.Second},
+		{"automatic", append(slices.Clone(promoted), lease(false), lease(true)), time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := newGroup(t, append(append(founded(), tt.commands...), frozen())...)
+				loop, stop := lead(g, &nodes{g: g, calls: map[uint64]int{}, cutOff: "n3"}, nil)
+				defer stop()
+				began := time.Now()
+				observing := func(w ferryman.Wait) bool { return w.Code == "observing" }
+				for {
+					r, ok := loop.Report()
+					if ok && !slices.ContainsFunc(r.Decision.Waits, observing) {
+						break
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+				if got := time.Since(began).Round(100 * time.Millisecond); got != tt.want {
+					t.Errorf("it looked around for %v, want %v", got, tt.want)
 				}
 			})
 		})

@@ -153,7 +153,7 @@ func healthySince(old ferryman.NodeView, seen sighting) time.Time {
 // lookedAround tells whether every member answered or failed to, or had its
 // time to: a new leader decides nothing about a node that it never looked at.
 func (t *term) lookedAround(s ferryman.State, now time.Time) bool {
-	if now.Sub(t.began) >= observeFor {
+	if now.Sub(t.began) >= lookFor(s) {
 		return true
 	}
 	for id := range s.Members {
@@ -162,4 +162,13 @@ func (t *term) lookedAround(s ferryman.State, now time.Time) bool {
 		}
 	}
 	return true
+}
+
+// lookFor is less than the lease of a primary that is replaced by itself: who
+// does not answer at all must not hold that up, nor what others wait for.
+func lookFor(s ferryman.State) time.Duration {
+	if l := s.Primary.Lease; l != nil && l.Enforced {
+		return min(observeFor, l.Length.Std()/2)
+	}
+	return observeFor
 }
