@@ -31,11 +31,7 @@ var firstHost = source.HostRequest{NumDesiredHosts: 1}
 // prepareHost makes a host's directory ready: a certificate that was issued
 // beforehand, a configuration, and for the very first the right to found.
 func (s *stage) prepareHost(_ context.Context, name, dir string) (apiserver.Command, error) {
-	peer, err := freeAddress()
-	if err != nil {
-		return apiserver.Command{}, err
-	}
-	database, err := freeAddress()
+	peer, database, err := s.network.add(name)
 	if err != nil {
 		return apiserver.Command{}, err
 	}
@@ -76,8 +72,30 @@ func (s *stage) command(dir, peer string) (apiserver.Command, error) {
 		return apiserver.Command{}, err
 	}
 	n, err := strconv.Atoi(port)
-	return apiserver.Command{Exec: []string{s.program, "agent", "--config", filepath.Join(dir, "agent.yaml")}, Env: environment(), Dir: dir, Port: n}, err
+	agent := []string{s.program, "agent", "--config", filepath.Join(dir, "agent.yaml")}
+	return apiserver.Command{Exec: append(s.network.enter(filepath.Base(dir)), agent...), Env: environment(), Dir: dir, Port: n}, err
 }
+
+// network is where the hosts of a stage are.
+type network interface {
+	// add makes room for a host; it returns the addresses of its agent and its
+	// database.
+	add(name string) (agent, database string, err error)
+	// enter is what a command begins with that runs on the host.
+	enter(name string) []string
+}
+
+// loopback has all hosts at one address.
+type loopback struct{}
+
+func (loopback) add(string) (agent, database string, err error) {
+	if agent, err = freeAddress(); err == nil {
+		database, err = freeAddress()
+	}
+	return agent, database, err
+}
+
+func (loopback) enter(string) []string { return nil }
 
 func environment() []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}

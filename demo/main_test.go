@@ -66,7 +66,12 @@ var verbs = map[string]func(context.Context, []string) int{
 		return 0
 	},
 	"demo-api-server": func(ctx context.Context, args []string) int {
-		if err := ServeAPI(ctx, args[0], args[1], slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
+		st := reopen(args[0])
+		st.address = args[1]
+		if l, ok := lanOf(st.address); ok {
+			st.network = l
+		}
+		if err := st.runServer(ctx, slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
 			return failed(err)
 		}
 		return 0

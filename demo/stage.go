@@ -38,6 +38,7 @@ type stage struct {
 	program  string // a copy of this executable, which outlives `go run`
 	document string
 	eng      engine
+	network  network
 	address  string // of the api-server
 	server   *exec.Cmd
 	done     chan error
@@ -63,7 +64,7 @@ func build(ctx context.Context, eng engine, program string) (*stage, error) {
 }
 
 func reopen(dir string) *stage {
-	return &stage{dir: dir, program: filepath.Join(dir, "ferryman"), document: filepath.Join(dir, documentFile)}
+	return &stage{dir: dir, program: filepath.Join(dir, "ferryman"), document: filepath.Join(dir, documentFile), network: loopback{}}
 }
 
 func (s *stage) fill(ctx context.Context, program string) error {
@@ -133,19 +134,23 @@ func (s *stage) serve(context.Context) error {
 func ServeAPI(ctx context.Context, dir, address string, log *slog.Logger) error {
 	s := reopen(dir)
 	s.address = address
-	name, err := os.ReadFile(filepath.Join(dir, "engine"))
+	return s.runServer(ctx, log)
+}
+
+func (s *stage) runServer(ctx context.Context, log *slog.Logger) error {
+	name, err := os.ReadFile(filepath.Join(s.dir, "engine"))
 	if err != nil {
-		return fmt.Errorf("%s is not the directory of a demo: %w", dir, err)
+		return fmt.Errorf("%s is not the directory of a demo: %w", s.dir, err)
 	}
 	if s.eng, err = newEngine(string(name)); err != nil {
 		return err
 	}
-	server, err := apiserver.New(apiserver.Config{Document: s.document, Artefacts: filepath.Join(dir, "artefacts"),
-		State: filepath.Join(dir, "api-server.json"), Provisioner: s.provisioner(log), Log: log})
+	server, err := apiserver.New(apiserver.Config{Document: s.document, Artefacts: filepath.Join(s.dir, "artefacts"),
+		State: filepath.Join(s.dir, "api-server.json"), Provisioner: s.provisioner(log), Log: log})
 	if err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", address)
+	ln, err := net.Listen("tcp", s.address)
 	if err != nil {
 		return err
 	}

@@ -194,6 +194,12 @@ func TestSurvey(t *testing.T) {
 	alone := func(st *step) { st.Args.Alone = true }
 	asks := "preflight n2 alone; preflight n3 alone"
 	joined := func(x *sit) *sit { return x.add("n4").document(nodes(4)) }
+	before := func(x *sit, d time.Duration) *sit { // all that was asked was answered that long ago
+		for i := range x.s.Ledger {
+			ago(d)(&x.s.Ledger[i])
+		}
+		return x
+	}
 	try(t, []row{
 		{"all others are asked", safe(3), asks, "survey"},
 		{"and the old primary, if it is back", fencedNow(watched(3).failing(nil)), "preflight n1 alone; " + asks, "survey"},
@@ -211,6 +217,10 @@ func TestSurvey(t *testing.T) {
 		{"which is waited for as well for a while", safe(3).says("n2", "h", 70).open(ferryman.OpStart, "n3", nil), "", "survey"},
 		{"an answer of before the fence is none", fencedNow(gone(3).says("n2", "h", 70).says("n3", "h", 70)), asks, "survey"},
 		{"nor is what a rollout asked", safe(3).did(ferryman.OpPreflight, "n2", nil).did(ferryman.OpPreflight, "n3", nil), asks, "survey"},
+		{"one that could not is asked again after a while", before(safe(3).says("n2", "h", 70, "it is broken").says("n3", "h", 70, "it is broken"), 10*time.Second), asks, "failover-candidate"},
+		{"not at once", before(safe(3).says("n2", "h", 70, "it is broken").says("n3", "h", 70, "it is broken"), 9*time.Second), "", "failover-candidate"},
+		{"so is one that holds something else by now", before(safe(3).says("n2", "x", 70).says("n3", "x", 69), 10*time.Second), asks, "failover-candidate"},
+		{"one that holds what it said is not", before(safe(3).says("n2", "h", 70).says("n3", "h", 70), 10*time.Second), "primary n3 epoch 4", ""},
 	})
 }
 
@@ -276,6 +286,16 @@ func TestCandidate(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Of those that cannot take its place the one that holds most says why not: that
+// the next holds less is no help.
+func TestWhyNobodyCanTakeItsPlace(t *testing.T) {
+	t.Parallel()
+	x := safe(3).says("n2", "x", 71).says("n3", "x", 70)
+	if text, want := waits(plan.Next(x.s, x.v, t0)), `n2 holds history "x", and the primary's is "h"`; !strings.Contains(text, want) {
+		t.Errorf("waits %s\nwant %q", text, want)
+	}
 }
 
 // TestDuringAFailover is about what the other rules do meanwhile, and after it.
