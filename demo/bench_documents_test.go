@@ -16,7 +16,7 @@ import (
 // the leader knowing it as committed, with the api-server's long poll. Run it
 // with -benchtime=20x or more.
 func BenchmarkAcceptance(b *testing.B) {
-	c := form(b, demoEngine{})
+	c := form(b, demoEngine{}, byPerson)
 	r := c.settle()
 	leader, err := rpc.DialControl(c.stage.socket(r.State.Members[r.View.Self].Name))
 	if err != nil {
@@ -48,7 +48,7 @@ func BenchmarkAcceptance(b *testing.B) {
 // each node. Of the configured waits there are none. Each iteration bumps the
 // version once, up or down. Run it with -benchtime=10x.
 func BenchmarkRollout(b *testing.B) {
-	c := form(b, demoEngine{})
+	c := form(b, demoEngine{}, byPerson)
 	none := 0
 	c.doc.Rollout.Canary, c.doc.Rollout.MinHealthy = &none, ferryman.Duration(time.Millisecond)
 	first, next, _ := c.stage.eng.versions()

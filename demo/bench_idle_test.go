@@ -75,7 +75,7 @@ func (c *troupe) agents() map[string]int {
 // that nobody writes to: each iteration is ten seconds of three of them. Run it
 // with -benchtime=6x.
 func BenchmarkIdle(b *testing.B) {
-	c := form(b, demoEngine{})
+	c := form(b, demoEngine{}, byPerson)
 	r := c.settle()
 	time.Sleep(5 * time.Second) // what the forming left behind
 	leader := r.State.Members[r.View.Self].Name

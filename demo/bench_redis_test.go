@@ -52,7 +52,7 @@ func formRedis(b *testing.B) *troupe {
 	if err != nil {
 		b.Skip(err)
 	}
-	return form(b, eng)
+	return form(b, eng, byPerson)
 }
 
 // replicas are the two ways to count a write; see above.

@@ -143,7 +143,7 @@ func (c *troupe) trace(before, after ferryman.Report, gap time.Duration, from ti
 // around a planned switchover of three demodb instances; a write is acknowledged
 // by the primary and one replica. Run it with -benchtime=20x or more.
 func BenchmarkSwitchoverDemodb(b *testing.B) {
-	c := form(b, demoEngine{})
+	c := form(b, demoEngine{}, byPerson)
 	var puts []put
 	for _, addr := range services(c.settle()) {
 		client := demodb.Dial(addr)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,7 +23,17 @@ import (
 // troupe is a cluster of three, formed, that a benchmark has for itself.
 type troupe struct {
 	*play
-	b *testing.B
+	b    *testing.B
+	once sync.Once
+}
+
+// The two modes of failover. What was measured before there was a choice is
+// measured in the manual one: some of it stops agents, whose guards would end
+// their databases.
+var byPerson = ferryman.FailoverPolicy{Mode: ferryman.FailoverManual}
+
+func automatic(lease time.Duration) ferryman.FailoverPolicy {
+	return ferryman.FailoverPolicy{Mode: ferryman.FailoverAutomatic, LeaseTTL: ferryman.Duration(lease)}
 }
 
 // program builds the agent as it is released.
@@ -36,28 +48,44 @@ func program(b *testing.B) string {
 }
 
 // form sets a stage, waits until three nodes are a cluster, and strikes it when
-// the benchmark ends.
-func form(b *testing.B, eng engine) *troupe {
+// the benchmark ends. Each host takes the configuration on top of its own.
+func form(b *testing.B, eng engine, failover ferryman.FailoverPolicy, configuration ...string) *troupe {
 	b.Helper()
 	st, err := build(b.Context(), eng, program(b))
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() {
-		if err := st.strike(); err != nil {
-			b.Error(err)
+	c := &troupe{play: &play{stage: st, writer: newWriter(st, eng)}, b: b}
+	b.Cleanup(c.strike)
+	for i, text := range configuration {
+		drops := filepath.Join(st.dir, settings)
+		err := os.MkdirAll(drops, 0o700)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(drops, fmt.Sprintf("bench-%d.yaml", i)), []byte(text), 0o600)
 		}
-	})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
 	if err := st.serve(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	c := &troupe{play: &play{stage: st, writer: newWriter(st, eng)}, b: b}
 	if c.doc, err = st.firstDocument(); err != nil {
 		b.Fatal(err)
 	}
+	c.doc.Database.Failover = failover
 	c.publishNext()
 	c.settle()
 	return c
+}
+
+// strike ends the cluster before the benchmark does, for one that needs another.
+func (c *troupe) strike() {
+	c.once.Do(func() {
+		if err := c.stage.strike(); err != nil {
+			c.b.Error(err)
+		}
+	})
 }
 
 func (c *troupe) publishNext() {
@@ -73,8 +101,13 @@ func (c *troupe) wait(f func(ferryman.Report) error) ferryman.Report {
 	ctx, cancel := context.WithTimeout(c.b.Context(), patience)
 	defer cancel()
 	var seen ferryman.Report
-	if err := c.until(ctx, func(r ferryman.Report) error { seen = r; return f(r) }); err != nil {
-		c.b.Fatal(err)
+	var missed error
+	if err := c.until(ctx, func(r ferryman.Report) error { seen, missed = r, f(r); return missed }); err != nil {
+		var say strings.Builder
+		for _, v := range seen.View.Nodes {
+			fmt.Fprintf(&say, "\n%s: %+v", v.Status.Name, v.Status.Services)
+		}
+		c.b.Fatalf("%v; at last: %v; the cluster waits for %+v%s", err, missed, seen.Decision.Waits, say.String())
 	}
 	return seen
 }
