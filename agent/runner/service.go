@@ -38,6 +38,9 @@ func (w *watcher) selectTarget(ctx context.Context, args ferryman.Args) (effect,
 	}}, nil
 }
 
+// firstLook is how soon a start looks again whether the database answers; each pause is twice the last, up to Deps.Busy.
+const firstLook = 5 * time.Millisecond
+
 // start runs what is selected, and returns when the database answers. One that runs already is left alone.
 func (w *watcher) start(ctx context.Context) error {
 	u, err := w.command(ctx)
@@ -47,7 +50,8 @@ func (w *watcher) start(ctx context.Context) error {
 	if err := w.r.deps.Units.Start(ctx, u); err != nil {
 		return w.withLog(fmt.Errorf("start unit %s: %w", u.Name, err))
 	}
-	for {
+	// Most databases answer within milliseconds, and a primary's clients wait for it; some take minutes.
+	for again := firstLook; ; again = min(2*again, w.r.deps.Busy) {
 		st, err := w.look(ctx)
 		if err != nil {
 			return w.withLog(fmt.Errorf("wait until %s answers: %w; at last: %s", w.svc.Slot, err, w.status().Instance.Reason))
@@ -62,7 +66,7 @@ func (w *watcher) start(ctx context.Context) error {
 		case st.Unit.Active && st.Instance.Running && launched:
 			return nil
 		}
-		if err := pause(ctx, w.r.deps.Busy); err != nil {
+		if err := pause(ctx, again); err != nil {
 			return w.withLog(fmt.Errorf("wait until %s answers: %w; at last: %s", w.svc.Slot, err, st.Instance.Reason))
 		}
 	}
