@@ -63,12 +63,14 @@ func NewConfig() Config {
 // than half of ttl, the lease of the database's primary: a follower notices
 // within three heartbeats (its timer runs for one to two, and starts anew if
 // the leader was heard in the meantime), and one split vote costs two more.
-// The timings are never slower than the defaults.
+// The timings are never slower than the defaults. A leader may be without
+// contact for as long as a follower is: less would let it step down for a
+// moment's lack of processor, and each new leader waits for the whole lease.
 func (c Config) ForLease(ttl time.Duration) Config {
 	d := NewConfig()
 	c.Heartbeat = min(ttl/10, d.Heartbeat)
 	c.Election = c.Heartbeat
-	c.Lease = c.Heartbeat / 2
+	c.Lease = c.Heartbeat
 	return c
 }
 

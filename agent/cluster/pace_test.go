@@ -20,9 +20,9 @@ func TestPace(t *testing.T) {
 	}{
 		{"without a lease", d, 0, d.Heartbeat, d.Election, d.Lease},
 		{"without one any more", d.ForLease(time.Second), 0, d.Heartbeat, d.Election, d.Lease},
-		{"the shortest", d, time.Second, 100 * time.Millisecond, 100 * time.Millisecond, 50 * time.Millisecond},
-		{"an ordinary one", d, 5 * time.Second, 500 * time.Millisecond, 500 * time.Millisecond, 250 * time.Millisecond},
-		{"a long one is no reason to be slow", d, time.Minute, d.Heartbeat, d.Heartbeat, d.Lease},
+		{"the shortest", d, time.Second, 100 * time.Millisecond, 100 * time.Millisecond, 100 * time.Millisecond},
+		{"an ordinary one", d, 5 * time.Second, 500 * time.Millisecond, 500 * time.Millisecond, 500 * time.Millisecond},
+		{"a long one is no reason to be slow", d, time.Minute, d.Heartbeat, d.Heartbeat, d.Heartbeat},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
