@@ -469,3 +469,27 @@ func (l *lab) ask(r ferryman.Request) error {
 	}
 	return b.Request(l.t.Context(), r)
 }
+
+// Two databases and a witness, which only votes: enough to decide.
+func TestAWitnessMakesTwoDatabasesEnough(t *testing.T) {
+	inLab(t, 58, three, func(t *testing.T, l *lab) {
+		l.hosts["n3"].cfg.Node.Witness = true
+		l.hosts["n1"].found()
+		for _, h := range l.hosts {
+			h.start()
+		}
+		l.db.Sync(1)
+		l.doc.set(automatic(2, 1, "5s"))
+		before, _ := l.until("automatic failover is in force", 5*time.Minute, guarded(3))
+		old := l.primary(before)
+		l.write(old, "before")
+		old.die()
+		after := l.replaced(before, time.Minute)
+		if now := l.primary(after); now == l.hosts["n3"] || now == old {
+			t.Errorf("%s is the primary", now.name)
+		}
+		l.lostNone(after)
+		old.boots()
+		l.until("whole again", 5*time.Minute, guarded(3))
+	})
+}

@@ -179,6 +179,14 @@ func (h *host) start() {
 }
 
 func (h *host) deps() agent.Deps {
+	d := h.dependencies()
+	if h.cfg.Node.Witness {
+		d.Services = nil
+	}
+	return d
+}
+
+func (h *host) dependencies() agent.Deps {
 	return agent.Deps{
 		Log:     h.lab.log.With("at", h.name),
 		Version: "0.1.0",

@@ -29,6 +29,9 @@ func leases(x *situation, p *proposal) {
 		p.move(ferryman.Transition{Kind: ferryman.MoveLease, Node: n.ID(), Lease: &ferryman.Lease{Length: ttl, Longest: max(ttl, x.s.Primary.Granted)}})
 		return
 	}
+	if x.voters() < 3 {
+		p.wait("two-voters", n.ID(), "only %d of Raft's votes are left: the loss of one more node ends the primary %s, and nobody takes its place; add a node, or a witness", x.voters(), n.Name())
+	}
 	next := *old
 	held := n.View.Status.Lease
 	if !old.Enforced {
