@@ -222,6 +222,9 @@ func forward(x *situation, p *proposal, sw *ferryman.Switchover) {
 	if svc := x.primaryService(); ok && n.View.Reachable && !svc.Instance.Running {
 		p.wait("primary-down", sw.To, "%s became the primary of epoch %d and its database does not run; it is promoted when it does", n.Name(), x.s.Primary.Epoch)
 		return // the lane is left to the rule that starts it
+	} else if ok && n.View.Reachable && !svc.Instance.Initialised {
+		p.wait("primary-empty", sw.To, "%s became the primary of epoch %d and came up without its data; `ferryman failover --primary-is-dead` lets another take its place, or restore its data directory", n.Name(), x.s.Primary.Epoch)
+		return
 	}
 	op := ferryman.OpPromote
 	if in := x.primaryService().Instance; n.View.Reachable && in.Fenced && in.Epoch >= x.s.Primary.Epoch {

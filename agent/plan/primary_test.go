@@ -99,6 +99,7 @@ func TestSwitchover(t *testing.T) {
 			{"others follow when it accepts writes", promoted(begun()), "end-switchover; follow n1 epoch 4 from n2:5000; follow n3 epoch 4 from n2:5000", ""},
 			{"after the commit it only goes forward, whatever it takes", past(committed(long())), "promote n2 epoch 4", ""},
 			{"a successor whose lease ran out meanwhile is freed of the fence", committed(begun()).instance("n2", func(in *instance) { in.Fenced, in.Epoch = true, 4 }), "unfence n2 epoch 4", ""},
+			{"a successor that came up without its data is a person's to replace", committed(begun()).instance("n2", func(in *instance) { in.Initialised = false }), "", "primary-empty"},
 			{"after the commit a lost successor is waited for", committed(begun()).silent("n2", time.Hour), "promote n2 epoch 4", "primary-lost"},
 			{"after the commit a failed promotion is tried again",
 				committed(begun()).failed(ferryman.OpPromote, "n2", ago(2*time.Second)), "promote n2 epoch 4", ""},

@@ -22,9 +22,10 @@ type wfailover struct {
 	ready     bool               // the leader took its first barrier
 	proposing bool
 	edgeAt    time.Time
-	slow      time.Time     // until when answers take long
-	seen      time.Duration // the last grant, as it was seen when a failover was proposed
-	quiet     bool          // nothing but agents is restarted
+	judged    ferryman.ServiceStatus // what was seen of the primary when another was proposed
+	slow      time.Time              // until when answers take long
+	seen      time.Duration          // the last grant, as it was seen when a failover was proposed
+	quiet     bool                   // nothing but agents is restarted
 	before    map[*wnode]ferryman.Result
 }
 
@@ -152,7 +153,7 @@ func (w *world) replaced(before ferryman.State) {
 		}
 		return
 	}
-	svc, _ := w.view.Nodes[f.From].Status.Service(f.Slot)
+	svc := w.judged
 	if svc.Instance.History != p.History {
 		w.struck["failovers without a known lag"]++
 		return
@@ -209,7 +210,7 @@ func (w *world) person() {
 	for _, x := range w.decision.Waits {
 		r := ferryman.Request{Kind: ferryman.RequestFailover, By: "a person"}
 		switch {
-		case x.Rule != ferryman.RulePrimary:
+		case x.Rule != ferryman.RulePrimary && x.Code != "primary-lost":
 			continue
 		case x.Code == "flapping":
 		case x.Code == "failover-candidate", x.Code == "primary-empty", x.Code == "primary-lost":

@@ -190,6 +190,7 @@ func (w *world) grant(l, n *wnode, epoch uint64, reply func(time.Duration, bool)
 func (w *world) propose(cmd state.Command) {
 	w.proposing = true
 	term, l := w.term, w.leader
+	w.judged, _ = w.view.Nodes[w.state.Primary.Node].Status.Service("db")
 	began := slices.ContainsFunc(cmd.Moves, func(t ferryman.Transition) bool { return t.Kind == ferryman.MoveBeginFailover })
 	if began {
 		w.seen = w.clock(l) - w.view.Lease.Quiet.Std()
