@@ -52,10 +52,7 @@ func TestNetworkCuts(t *testing.T) {
 // The same with Redis, which takes writes that no replica has: a second primary
 // would be seen at once. What a replica had, as WAIT said, is not lost.
 func TestNetworkCutsOfRedis(t *testing.T) {
-	eng, err := newRedisEngine()
-	if err != nil {
-		t.Fatal(err)
-	}
+	eng := realRedis(t)
 	file := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
 		t.Fatal(err)
