@@ -62,7 +62,7 @@ type LeaseView struct {
 	Steady Duration `json:"steady"`
 	Length Duration `json:"length"`
 	// Closed is the FirstStep of the failover that was committed when Quiet was
-	// read, plus one; zero while there was none. Under a failover no grant is
-	// given, so that a Quiet which was read under it only grows.
+	// read; zero while there was none. Under a failover no grant is given, so that
+	// a Quiet which was read under it only grows.
 	Closed uint64 `json:"closed,omitempty"`
 }

@@ -16,10 +16,11 @@ import (
 )
 
 // contactsFile holds what this node knew last of its cluster: the members, and
-// the lease that Raft's timings follow, which are set before there is any state. After a restart
-// the replicated state is empty until a leader says what is committed, and
-// without contacts the node would refuse that leader as a stranger. It is a
-// hint for whom to listen to; the node's own state counts as soon as it is there.
+// the lease that Raft's timings follow, which are set before there is any state.
+// After a restart the replicated state is empty until a leader says what is
+// committed, and without contacts the node would refuse that leader as a
+// stranger. It is a hint for whom to listen to; the node's own state counts as
+// soon as it is there.
 const contactsFile = "contacts.json"
 
 type contacts struct {

@@ -29,7 +29,6 @@ import (
 type node struct {
 	cfg      config.Config
 	deps     Deps
-	seen     ferryman.View // by this node as the leader, at the end
 	log      *slog.Logger
 	id       ferryman.NodeID
 	bootID   string
@@ -52,6 +51,8 @@ type node struct {
 
 	leaseMoved chan struct{} // hints for the board
 	caughtUp   atomic.Bool   // the state is as new as what this node knew before it started
+
+	seen ferryman.View // by this node as the leader, at the end
 
 	// ends is told why the node is to end; the first reason counts.
 	ends    chan ending

@@ -18,6 +18,9 @@ var ErrEpoch = errors.New("epoch refused")
 // ErrFenced says that the instance is fenced at this epoch: only unfence, or a promotion with a newer epoch, lifts it.
 var ErrFenced = errors.New("fenced")
 
+// ErrGone says that the one process which an operation found has ended or answers no more: nothing is done to the next one.
+var ErrGone = errors.New("the process that this operation found is gone, or no longer answers it")
+
 // Marker is what a single-primary instance remembers, durably and beside its data, about who may write. It holds the rules of epochs for every engine
 // whose database has none of its own. All of its methods return the changed marker and leave the receiver as it was: save first, then act.
 type Marker struct {

@@ -232,29 +232,6 @@ func (s *stage) ask(ctx context.Context, host string) (ferryman.Report, error) {
 	return c.Report(ctx)
 }
 
-// request asks the cluster for something, through any agent.
-func (s *stage) request(ctx context.Context, r ferryman.Request) error {
-	hosts, err := s.hosts()
-	if err != nil {
-		return err
-	}
-	last := errors.New("no host runs")
-	for _, h := range hosts {
-		c, err := rpc.DialControl(s.socket(h))
-		if err != nil {
-			last = err
-			continue
-		}
-		err = c.Request(ctx, r)
-		c.Close()
-		if err == nil || errors.Is(err, ferryman.ErrRefused) {
-			return err
-		}
-		last = err
-	}
-	return last
-}
-
 // strike ends every process of the demo and removes its directory. Each is
 // found by records that the demo itself wrote.
 func (s *stage) strike() error {

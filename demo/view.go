@@ -91,8 +91,7 @@ func (v *view) events(r ferryman.Report) {
 		if e.Seq > v.seen {
 			v.seen = e.Seq
 			if slices.Contains(told, e.Kind) || e.Bad {
-				first, _, _ := strings.Cut(e.Text, "\n")
-				v.line("   %s", first)
+				v.line("   %s", ferryman.Brief(e.Text))
 			}
 		}
 	}

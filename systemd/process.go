@@ -220,8 +220,8 @@ func marked(pid int, mark string) bool {
 	return false
 }
 
-// bootID is another one after each boot; start times count from a boot.
-func bootID() (string, error) {
+// BootID is another one after each boot of this host; start times count from a boot.
+func BootID() (string, error) {
 	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(raw)), err
 }

@@ -55,7 +55,7 @@ func NewSupervisor(dir string, log *slog.Logger) (*Supervisor, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("supervisor: %w", err)
 	}
-	boot, err := bootID()
+	boot, err := BootID()
 	if err != nil {
 		return nil, fmt.Errorf("supervisor: %w", err)
 	}

@@ -41,7 +41,7 @@ func (t Target) Kill(ctx context.Context) error {
 
 // killRecorded kills what the record of a name says, and looks again: a start may have come in between.
 func killRecorded(ctx context.Context, dir, name string) error {
-	boot, err := bootID()
+	boot, err := BootID()
 	if err != nil {
 		return err
 	}

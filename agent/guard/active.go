@@ -2,7 +2,6 @@ package guard
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -19,9 +18,8 @@ type active struct {
 	changing sync.Mutex // held by whoever changes the file, which a disk may make wait
 	quitting bool       // nobody would go on with another change; under changing
 
-	mu     sync.Mutex // never held while something is waited for
-	state  state
-	fenced chan struct{} // closed, and made anew, when a fence is complete
+	mu    sync.Mutex // never held while something is waited for
+	state state
 }
 
 // lead is the active guard's life.
@@ -40,7 +38,7 @@ func (g *guard) lead(ctx context.Context) error {
 	defer alarm.close()
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	a := &active{guard: g, alarm: alarm, leave: leave, state: s, fenced: make(chan struct{})}
+	a := &active{guard: g, alarm: alarm, leave: leave, state: s}
 	a.Log.Info("guard: active", "version", a.Version, "epoch", s.Epoch, "armed", s.Armed)
 	var failed error
 	a.tasks.Go(func() {
@@ -147,40 +145,6 @@ func (a *active) finish() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.state = done
-	close(a.fenced)
-	a.fenced = make(chan struct{})
-}
-
-// order fences now, and returns when it is done. The file is not written first: nothing may make this wait, and who asked asks again when this guard ends.
-func (a *active) order(ctx context.Context, epoch uint64) error {
-	for {
-		fenced, err := a.begin(epoch)
-		if err != nil && !errors.Is(err, ErrFencing) {
-			return err
-		}
-		select {
-		case <-fenced:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		if err == nil {
-			return nil
-		}
-	}
-}
-
-// begin sets the deadline to now, and returns what is closed when the fence that is then under way is complete.
-func (a *active) begin(epoch uint64) (<-chan struct{}, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := Boottime()
-	next, err := a.state.order(epoch, now)
-	if err == nil && next != a.state {
-		if err = a.alarm.set(now); err == nil {
-			a.state = next
-		}
-	}
-	return a.fenced, err
 }
 
 // quit ends the standby. Afterwards nothing is changed any more, and this process can end too.

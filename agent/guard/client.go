@@ -64,12 +64,6 @@ func (c *Client) Disarm(ctx context.Context, epoch uint64) (Status, error) {
 	return c.call(ctx, request{Op: opDisarm, Epoch: epoch})
 }
 
-// Fence fences now, and returns nil when the database was seen dead and its marker says that it is fenced. It takes as long as that takes, or until ctx ends;
-// the guard goes on then.
-func (c *Client) Fence(ctx context.Context, epoch uint64) (Status, error) {
-	return c.call(ctx, request{Op: opFence, Epoch: epoch})
-}
-
 // Release says that failover is a person's matter from now on: the health endpoints believe the database without a lease, until the next Arm. Disarm first.
 func (c *Client) Release(ctx context.Context) (Status, error) {
 	return c.call(ctx, request{Op: opRelease})
@@ -138,9 +132,7 @@ func (c *Client) call(ctx context.Context, req request) (Status, error) {
 var errNone = errors.New("no guard runs")
 
 func (c *Client) once(ctx context.Context, req request) (reply, error) {
-	switch req.Op {
-	case opFence, opReplace: // as long as it takes
-	default:
+	if req.Op != opReplace { // which takes as long as it takes
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, callTime)
 		defer cancel()

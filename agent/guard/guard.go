@@ -59,7 +59,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Hang <= 0 {
 		cfg.Hang = 500 * time.Millisecond
 	}
-	boot, err := bootID()
+	boot, err := systemd.BootID()
 	if err != nil {
 		return fmt.Errorf("guard: %w", err)
 	}

@@ -291,7 +291,7 @@ func TestOldEpochs(t *testing.T) {
 	r.arm(5, far())
 	for what, call := range map[string]func(context.Context, uint64) (guard.Status, error){
 		"arm":    func(ctx context.Context, epoch uint64) (guard.Status, error) { return r.Arm(ctx, epoch, far()) },
-		"disarm": r.Disarm, "fence": r.Fence,
+		"disarm": r.Disarm,
 	} {
 		if _, err := call(r.ctx, 4); !errors.Is(err, dbhooks.ErrEpoch) {
 			t.Errorf("%s at an older epoch: got %v, want ErrEpoch", what, err)
@@ -305,21 +305,6 @@ func TestOldEpochs(t *testing.T) {
 	}
 	if st := r.check(); !st.Armed || st.Epoch != 5 || !r.alive() {
 		t.Errorf("afterwards: got %+v, the database alive %v; want nothing changed", st, r.alive())
-	}
-}
-
-func TestFence(t *testing.T) {
-	r := guarded(t)
-	r.arm(1, far())
-	st, err := r.Fence(r.ctx, 2)
-	must(t, err)
-	if r.alive() || st.Armed || st.Fenced != 2 {
-		t.Errorf("after the fence: the database alive %v, %+v; want it dead and epoch 2 fenced", r.alive(), st)
-	}
-	r.marked(2)
-	r.startDB()
-	if _, err := r.Fence(r.ctx, 2); err != nil || r.alive() {
-		t.Errorf("the fence again: %v, the database alive %v; want it dead again", err, r.alive())
 	}
 }
 

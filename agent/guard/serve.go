@@ -119,8 +119,6 @@ func (a *active) do(ctx context.Context, req request) (last bool, err error) {
 		return false, a.change(func(s state, now time.Duration) (state, error) { return s.disarm(req.Epoch, now) })
 	case opRelease:
 		return false, a.change(func(s state, _ time.Duration) (state, error) { return s.release() })
-	case opFence:
-		return false, a.order(ctx, req.Epoch)
 	case opReplace:
 		if a.pair == nil {
 			return false, errors.New("replace the guard: a service manager keeps this one: restart its unit")

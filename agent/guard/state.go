@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"ferryman/dbhooks"
@@ -77,18 +76,6 @@ func (s state) disarm(epoch uint64, now time.Duration) (state, error) {
 	return s, nil
 }
 
-// order makes the deadline now.
-func (s state) order(epoch uint64, now time.Duration) (state, error) {
-	if s.due(now) && epoch == s.Epoch {
-		return s, nil
-	}
-	if err := s.known("fence", epoch, now); err != nil {
-		return s, err
-	}
-	s.Epoch, s.Armed, s.Deadline = epoch, true, now
-	return s, nil
-}
-
 // done notes that the epoch is fenced.
 func (s state) done() state {
 	s.Armed, s.Deadline, s.Fenced = false, 0, s.Epoch
@@ -138,10 +125,4 @@ func load(dir, boot string) (state, error) {
 		return fresh, nil
 	}
 	return s, nil
-}
-
-// bootID is another one after each boot.
-func bootID() (string, error) {
-	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(raw)), err
 }

@@ -22,9 +22,6 @@ func TestStateRules(t *testing.T) {
 	disarm := func(epoch uint64) func(state) (state, error) {
 		return func(s state) (state, error) { return s.disarm(epoch, now) }
 	}
-	order := func(epoch uint64) func(state) (state, error) {
-		return func(s state) (state, error) { return s.order(epoch, now) }
-	}
 	tests := []struct {
 		name string
 		from state
@@ -50,13 +47,6 @@ func TestStateRules(t *testing.T) {
 		{"disarm an older epoch", armed, disarm(2), armed, dbhooks.ErrEpoch},
 		{"disarm too late", due, disarm(3), due, ErrFencing},
 		{"disarm after the fence", fenced, disarm(3), state{Epoch: 3, Enforced: true}, nil},
-
-		{"order", armed, order(3), due, nil},
-		{"order unarmed", state{}, order(3), state{Epoch: 3, Armed: true, Deadline: now}, nil},
-		{"order a newer epoch", armed, order(4), state{Epoch: 4, Armed: true, Deadline: now, Enforced: true}, nil},
-		{"order an older epoch", armed, order(2), armed, dbhooks.ErrEpoch},
-		{"order under way", due, order(3), due, nil},
-		{"order again", fenced, order(3), state{Epoch: 3, Armed: true, Deadline: now, Fenced: 3, Enforced: true}, nil},
 
 		{"release", state{Epoch: 3, Enforced: true}, state.release, state{Epoch: 3}, nil},
 		{"release while armed", armed, state.release, armed, ErrArmed},

@@ -17,7 +17,6 @@ const (
 	opCheck   = "check"
 	opArm     = "arm"
 	opDisarm  = "disarm"
-	opFence   = "fence"
 	opRelease = "release"
 	opReplace = "replace"
 	opQuit    = "quit"

@@ -68,7 +68,7 @@ func (g *Granter) View(s ferryman.State) ferryman.LeaseView {
 	}
 	v := ferryman.LeaseView{Epoch: g.epoch, Quiet: ferryman.Duration(now - g.last), Steady: ferryman.Duration(now - g.steady), Length: length}
 	if s.Failover != nil {
-		v.Closed = s.Failover.FirstStep + 1
+		v.Closed = s.Failover.FirstStep
 	}
 	return v
 }

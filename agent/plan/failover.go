@@ -143,7 +143,7 @@ func (x *situation) fence(p *proposal, f *ferryman.Failover) {
 	}
 	if lease := x.s.Primary.Lease; lease != nil {
 		rest := lease.Over() - x.v.Lease.Quiet.Std()
-		if x.v.Lease.Closed == f.FirstStep+1 && rest <= 0 {
+		if x.v.Lease.Closed == f.FirstStep && rest <= 0 {
 			p.move(ferryman.Transition{Kind: ferryman.MoveFenced, Node: f.From, Expired: true})
 			return
 		}

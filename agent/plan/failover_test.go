@@ -27,7 +27,7 @@ func (x *sit) failing(change func(*ferryman.Failover)) *sit {
 
 // shut is failing, as the granter saw it.
 func (x *sit) shut(quiet time.Duration) *sit {
-	x.v.Lease.Closed = x.s.Failover.FirstStep + 1
+	x.v.Lease.Closed = x.s.Failover.FirstStep
 	return x.quiet(quiet)
 }
 

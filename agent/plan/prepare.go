@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"strings"
 	"time"
 
 	"ferryman"
@@ -91,18 +90,8 @@ func (x *situation) prepare(p *proposal, part ferryman.Part, pp ferryman.PartPro
 func lastReason(tried []ferryman.Step) string {
 	for i := len(tried) - 1; i >= 0; i-- {
 		if o := tried[i].Outcome; o != nil && o.Reason != "" {
-			return brief(o.Reason)
+			return ferryman.Brief(o.Reason)
 		}
 	}
 	return "no reason was given"
-}
-
-// brief is a reason in one line: how it begins, and the last line of the log
-// that it quotes. The whole of it stays with the step.
-func brief(reason string) string {
-	first, rest, many := strings.Cut(strings.TrimSpace(reason), "\n")
-	if !many {
-		return first
-	}
-	return first + " " + strings.TrimSpace(rest[strings.LastIndexByte(rest, '\n')+1:])
 }

@@ -73,7 +73,7 @@ func (w *world) buggy(s ferryman.State, v ferryman.View, now time.Time) (d ferry
 	case w.plant == noWait:
 		v.Lease.Quiet = max(v.Lease.Quiet, ferryman.Duration(time.Hour))
 	case w.plant == viewOfBefore && f != nil:
-		v.Lease.Closed, v.Lease.Quiet = f.FirstStep+1, ferryman.Duration(w.clock(w.leader)-w.seen)
+		v.Lease.Closed, v.Lease.Quiet = f.FirstStep, ferryman.Duration(w.clock(w.leader)-w.seen)
 	case w.plant == shortRestart:
 		v = w.seemsLong(s, v)
 	case w.plant == forgetsLonger && l != nil:

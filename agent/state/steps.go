@@ -195,7 +195,7 @@ func (a *applier) outcome(o ferryman.Outcome) error {
 	case st.Op == ferryman.OpPromote:
 		a.promoted(st)
 	case st.Op == ferryman.OpStart && st.Rule == ferryman.RuleRepair && a.s.Primary.Epoch > 0:
-		a.event("database", st.Node, st.ID, false, "the database of %s was started again", a.name(st.Node))
+		a.event("database", st.Node, st.ID, false, "the database of %s was started", a.name(st.Node))
 	case st.Op == ferryman.OpClone && o.Result.SetAside != "":
 		a.event("data", st.Node, st.ID, true, "old data on %s were set aside in %s; they are kept until you remove them", a.name(st.Node), o.Result.SetAside)
 	}

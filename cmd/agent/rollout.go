@@ -103,7 +103,7 @@ func (w *watched) done(r ferryman.Report) (bool, error) {
 		if part.Status != ferryman.PartHalted {
 			continue
 		}
-		text := render.Brief(part.Reason)
+		text := ferryman.Brief(part.Reason)
 		if !strings.Contains(text, "`ferryman ") { // most reasons say what to do
 			text += "; `ferryman rollout continue` tries again, `ferryman rollout abort` goes back"
 		}
@@ -122,7 +122,7 @@ func verdict(r ferryman.Rollout) error {
 		}
 		text := fmt.Sprintf("%s %s", p, part.Status)
 		if part.Reason != "" {
-			text += ": " + render.Brief(part.Reason)
+			text += ": " + ferryman.Brief(part.Reason)
 		}
 		bad = append(bad, text)
 	}

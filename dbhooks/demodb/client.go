@@ -37,12 +37,9 @@ func bind(ctx context.Context, addr string) (*Client, error) {
 	return c, nil
 }
 
-// errGone is what a bound client says after its connection has broken.
-var errGone = errors.New("the process that this operation found is gone, or no longer answers it")
-
 func (c *Client) connect(ctx context.Context) error {
 	if c.bound {
-		return errGone
+		return dbhooks.ErrGone
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.addr)
 	if err != nil {

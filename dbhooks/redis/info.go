@@ -14,6 +14,8 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"ferryman/dbhooks"
 )
 
 // info is what INFO says, by field: https://redis.io/docs/latest/commands/info/
@@ -112,9 +114,6 @@ type client struct {
 	conn net.Conn
 }
 
-// errGone is what all commands say after the one connection has broken.
-var errGone = errors.New("the process that this operation found is gone, or no longer answers it")
-
 // connect makes a client whose contexts are obeyed. Its pool gets the one connection that is made here, and an error whenever it would make another:
 // go-redis connects through the dialer alone.
 func connect(ctx context.Context, addr, username, password string) (*client, error) {
@@ -125,7 +124,7 @@ func connect(ctx context.Context, addr, username, password string) (*client, err
 	var taken atomic.Bool
 	dialer := func(context.Context, string, string) (net.Conn, error) {
 		if taken.Swap(true) {
-			return nil, errGone
+			return nil, dbhooks.ErrGone
 		}
 		return conn, nil
 	}

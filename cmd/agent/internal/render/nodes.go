@@ -78,7 +78,7 @@ func (r report) nodeState(m ferryman.Member, v ferryman.NodeView) text {
 		look = red
 		note := "no answer for " + r.ago(v.Contact)
 		if v.Error != "" {
-			note += ": " + Brief(v.Error)
+			note += ": " + ferryman.Brief(v.Error)
 		}
 		notes = append(notes, note)
 	case !v.CaughtUp && m.ID != r.View.Self:
@@ -168,5 +168,5 @@ func because(what, why string) string {
 	if why == "" {
 		return what
 	}
-	return what + ": " + Brief(why)
+	return what + ": " + ferryman.Brief(why)
 }

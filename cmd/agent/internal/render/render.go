@@ -84,16 +84,6 @@ func took(d time.Duration) string {
 	return age(d)
 }
 
-// Brief is a reason in one line: of one that quotes a log, what it says and the
-// log's last line. `ferryman events` has the whole.
-func Brief(reason string) string {
-	lines := strings.Split(strings.TrimSpace(reason), "\n")
-	if len(lines) == 1 {
-		return lines[0]
-	}
-	return lines[0] + " " + strings.TrimSpace(lines[len(lines)-1])
-}
-
 func newPage(w io.Writer, o Options) *page { return &page{w: w, color: o.Color} }
 
 // Members are all nodes of a report, by name, n2 before n10.

@@ -123,7 +123,7 @@ func (r report) oneRollout(p *page, one ferryman.Rollout) {
 			parts = append(parts, text{s: ", carried " + r.carried(part.Carried)})
 		}
 		if part.Reason != "" {
-			parts = append(parts, text{s: ": " + Brief(part.Reason)})
+			parts = append(parts, text{s: ": " + ferryman.Brief(part.Reason)})
 		}
 		p.line(parts...)
 	}

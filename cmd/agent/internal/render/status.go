@@ -90,7 +90,7 @@ func (r report) now(p *page) {
 			stage = "committed"
 		}
 		if s.Back != "" {
-			stage = "goes back: " + Brief(s.Back)
+			stage = "goes back: " + ferryman.Brief(s.Back)
 		}
 		rows = append(rows, []text{{s: fmt.Sprintf("switchover %s → %s", r.name(s.From), r.name(s.To))}, {s: r.ago(s.Began)}, {s: "by " + s.By + ", " + stage, style: dim}})
 	}
@@ -99,7 +99,7 @@ func (r report) now(p *page) {
 		if f.Fenced != "" {
 			stage = f.Fenced
 		}
-		rows = append(rows, []text{{"failover from " + r.name(f.From), red}, {s: r.ago(f.Began)}, {s: Brief(f.Why) + "; " + stage, style: dim}})
+		rows = append(rows, []text{{"failover from " + r.name(f.From), red}, {s: r.ago(f.Began)}, {s: ferryman.Brief(f.Why) + "; " + stage, style: dim}})
 	}
 	for _, s := range r.State.Ledger {
 		if s.Open() {
@@ -145,7 +145,7 @@ func (r report) waitRows() [][]text {
 		if w.Node != "" {
 			who = r.name(w.Node)
 		}
-		rows = append(rows, []text{{string(w.Rule), dim}, {s: who}, {s: Brief(w.Reason)}})
+		rows = append(rows, []text{{string(w.Rule), dim}, {s: who}, {s: ferryman.Brief(w.Reason)}})
 	}
 	return rows
 }
@@ -173,7 +173,7 @@ func (r report) trouble(p *page) {
 	}
 	for _, digest := range slices.Sorted(maps.Keys(r.State.Quarantined)) {
 		q := r.State.Quarantined[digest]
-		add(red, "quarantined", fmt.Sprintf("%s since generation %d (ferryman rollout lift %s): %s", q.Key, q.Generation, q.Key, Brief(q.Reason)))
+		add(red, "quarantined", fmt.Sprintf("%s since generation %d (ferryman rollout lift %s): %s", q.Key, q.Generation, q.Key, ferryman.Brief(q.Reason)))
 	}
 	if h := r.State.HostRequest; h != nil {
 		state := "not answered yet"
