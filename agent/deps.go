@@ -42,7 +42,7 @@ type Deps struct {
 	Releases runner.Store
 	// Guard ends the database when its lease does; the real one is a process of
 	// its own. With Units it must be given.
-	Guard lease.Guard
+	Guard Guard
 	// Clock is CLOCK_BOOTTIME.
 	Clock func() time.Duration
 	// Journal is the runner's; the real one is in the data directory.
@@ -64,6 +64,14 @@ type Network interface {
 	Keep(keep func(rpc.Place) bool)
 	// Close ends all connections. It is called after Serve returned.
 	Close() error
+}
+
+// Guard ends the database of this node when its lease is over.
+type Guard interface {
+	lease.Guard
+	// Quit ends the guard, whatever else it does: this node has left its cluster
+	// and its database is down.
+	Quit(ctx context.Context) error
 }
 
 // Peer is another agent as this one calls it; *rpc.PeerClient is one.

@@ -10,7 +10,6 @@ import (
 
 	"ferryman"
 	"ferryman/agent/config"
-	"ferryman/agent/lease"
 	"ferryman/agent/runner"
 	"ferryman/dbhooks"
 	"ferryman/dbhooks/demodb"
@@ -26,7 +25,7 @@ type host struct {
 	units    units
 	releases *install.Store
 	engine   dbhooks.Engine
-	guard    lease.Guard
+	guard    Guard
 }
 
 type units interface {

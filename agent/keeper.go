@@ -130,6 +130,21 @@ func (k *keeper) Dismiss(ctx context.Context) error {
 	return err
 }
 
+// Quit implements Guard.
+func (k *keeper) Quit(ctx context.Context) error {
+	if _, err := os.Stat(k.spec.Dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err := k.Disarm(ctx); err != nil {
+		return err
+	}
+	client, err := k.open(ctx)
+	if err == nil {
+		err = client.Quit(ctx)
+	}
+	return err
+}
+
 // RunGuard is the guard's process, with the spec that an agent wrote.
 func RunGuard(ctx context.Context, path string, standby bool, version string, log *slog.Logger) error {
 	spec, err := guard.ReadSpec(path)

@@ -48,16 +48,13 @@ func (n *node) grant(ctx context.Context, to ferryman.NodeID, epoch uint64) (fer
 }
 
 // openLease makes both ends of the primary's lease.
-func (n *node) openLease(guard lease.Guard) {
-	if guard == nil {
-		guard = unguarded{}
-	}
+func (n *node) openLease() {
 	n.granter = lease.NewGranter(n.deps.Clock)
 	n.holder = lease.NewHolder(lease.Config{
 		Clock:   n.deps.Clock,
 		Wanted:  n.wantedLease,
 		Renew:   n.renew,
-		Guard:   guard,
+		Guard:   n.guard,
 		Safe:    n.safe,
 		Expired: n.expired,
 		Changed: n.nudge,
@@ -166,3 +163,4 @@ func (unguarded) Check(context.Context) error                      { return errU
 func (unguarded) Arm(context.Context, uint64, time.Duration) error { return errUnguarded }
 func (unguarded) Disarm(context.Context) error                     { return nil }
 func (unguarded) Dismiss(context.Context) error                    { return nil }
+func (unguarded) Quit(context.Context) error                       { return nil }

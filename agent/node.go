@@ -44,7 +44,7 @@ type node struct {
 	hosts    reconcile.Hosts
 	granter  *lease.Granter
 	holder   *lease.Holder
-	guard    lease.Guard
+	guard    Guard
 	loop     *reconcile.Loop
 	board    *board
 	wake     chan struct{} // hints for the loop
@@ -158,7 +158,10 @@ func (n *node) openRunner(ctx context.Context) error {
 	for _, s := range d.Services {
 		n.services = append(n.services, s.Service)
 	}
-	n.openLease(n.guard)
+	if n.guard == nil {
+		n.guard = unguarded{}
+	}
+	n.openLease()
 	var err error
 	n.runner, err = runner.New(d)
 	return err
@@ -330,6 +333,9 @@ func (n *node) run(ctx context.Context) error {
 		n.stepAside(why)
 	}
 	working.close()
+	if errors.Is(why.err, ErrDeparted) {
+		n.quitGuard()
+	}
 	if err := n.raft.Close(); err != nil {
 		n.log.Warn("raft did not close in order", "error", err)
 	}

@@ -19,6 +19,7 @@ const (
 	handOverWithin = 10 * time.Second
 	leaveWithin    = time.Minute
 	heardWithin    = 3 * time.Second
+	quitWithin     = 10 * time.Second
 )
 
 // farewell waits, within bounds, until the leader has heard that this node
@@ -39,6 +40,16 @@ func (n *node) farewell() {
 		case <-late:
 			return
 		}
+	}
+}
+
+// quitGuard ends the guard of a node that has left, which nobody would look
+// after any more.
+func (n *node) quitGuard() {
+	ctx, cancel := context.WithTimeout(context.Background(), quitWithin)
+	defer cancel()
+	if err := n.guard.Quit(ctx); err != nil {
+		n.log.Warn("the guard runs on; end it with `pkill -f 'ferryman guard'` if no other agent of this host has one", "error", err)
 	}
 }
 

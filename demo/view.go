@@ -84,7 +84,7 @@ func (v *view) watch(ctx context.Context, p *play) <-chan struct{} {
 }
 
 // told are the kinds of events that the demo prints; steps are too many.
-var told = []string{"document", "rollout", "passage", "primary", "switchover", "member", "quarantine", "database", "data", "cluster"}
+var told = []string{"document", "rollout", "passage", "primary", "lease", "switchover", "failover", "member", "quarantine", "database", "data", "cluster"}
 
 func (v *view) events(r ferryman.Report) {
 	for _, e := range r.State.Events {

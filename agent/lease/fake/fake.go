@@ -79,6 +79,9 @@ func (g *Guard) Disarm(context.Context) error {
 // Dismiss implements lease.Guard.
 func (g *Guard) Dismiss(context.Context) error { return nil }
 
+// Quit ends it for good.
+func (g *Guard) Quit(ctx context.Context) error { return g.Disarm(ctx) }
+
 // Die ends the guard: it holds no deadline any more and cannot be started until Revive.
 func (g *Guard) Die() {
 	g.mu.Lock()
