@@ -29,8 +29,8 @@ const backOnDisk = "cluster: {dead_after: 10m}\n"
 
 // watching is content when all is quiet and the loss of the primary's host would
 // be answered: failover is automatic in force under the lease that the document
-// says, every write has as many copies as it should, and Raft's leader is
-// elsewhere.
+// says, every write has as many copies as it should, the history that all write
+// is committed, and Raft's leader is elsewhere.
 func (c *company) watching() func(ferryman.Report) error {
 	quiet, length := c.quiet(), c.doc.Database.Failover.LeaseTTL
 	copies := 0
@@ -55,6 +55,11 @@ func (c *company) watching() func(ferryman.Report) error {
 			return errors.New("it is not known what the primary began")
 		case r.View.Self == p.Node:
 			return errors.New("Raft's leader is beside the primary")
+		}
+		for id := range r.State.Members { // Redis begins another with its first replica, which is committed a moment later
+			if h := r.View.Nodes[id].Status.Services[0].Instance.History; h != p.History {
+				return fmt.Errorf("%s is of history %s, and %s is committed", r.State.Members[id].Name, h, p.History)
+			}
 		}
 		return nil
 	}

@@ -66,16 +66,22 @@ func (m *machines) count(ctx context.Context) {
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		n := len(m.Running())
-		m.mu.Lock()
-		m.least, m.utmost = min(m.least, n), max(m.utmost, n)
-		m.mu.Unlock()
+		m.sample()
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// sample counts under the lock, so that what it saw before counted was asked
+// is not told of the time after.
+func (m *machines) sample() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := len(m.Running())
+	m.least, m.utmost = min(m.least, n), max(m.utmost, n)
 }
 
 // counted returns how many hosts ran at least and at most since it was last asked.
