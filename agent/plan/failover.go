@@ -331,3 +331,43 @@ func (x *situation) ill() string {
 	}
 	return ""
 }
+
+// holdsMore says why a member whose database is down may still not be given up:
+// it may hold acknowledged writes that too few of those who stay hold as well.
+// Not so once they have all that the primary had when it no longer sent n anything.
+func (x *situation) holdsMore(n upgrade.Node) string {
+	stay := 0
+	for _, o := range x.serve {
+		if o.ID() != n.ID() && !o.Primary {
+			stay++
+		}
+	}
+	need := min(x.s.Primary.SyncReplicas, stay)
+	if need == 0 {
+		return ""
+	}
+	for _, svc := range n.Member.Services {
+		if slices.Contains(x.primaryService().Instance.Replicas, svc.Address) {
+			return "its database still follows the primary"
+		}
+	}
+	if all := x.holdAll(n.ID()); all < need {
+		return fmt.Sprintf("it may hold acknowledged writes that too few others hold; %d of those who stay must have caught up with the primary, and %d have", need, all)
+	}
+	return ""
+}
+
+// holdAll counts those who stay, n aside, and hold all that the primary does.
+func (x *situation) holdAll(n ferryman.NodeID) (all int) {
+	primary := x.primaryService().Instance
+	if primary.History != x.s.Primary.History {
+		return 0
+	}
+	for _, o := range x.serve {
+		if s, ok := o.View.Status.Service(x.s.Primary.Slot); ok && o.ID() != n && !o.Primary && o.View.Reachable && s.Instance.Streaming &&
+			s.Instance.History == primary.History && s.Instance.Position >= primary.Position {
+			all++
+		}
+	}
+	return all
+}

@@ -155,17 +155,8 @@ func syncReplicas(x *situation, p *proposal, n upgrade.Node) {
 	if !n.View.Reachable || !primary.Writable || primary.SyncReplicas == old || x.s.Switchover != nil {
 		return
 	}
-	if primary.SyncReplicas > old {
-		holders := 0
-		for _, o := range x.serve {
-			if s, ok := o.View.Status.Service(x.s.Primary.Slot); ok && o.ID() != n.ID() && s.Instance.Streaming &&
-				s.Instance.History == primary.History && s.Instance.Position >= primary.Position {
-				holders++
-			}
-		}
-		if holders < primary.SyncReplicas || primary.History != x.s.Primary.History {
-			return
-		}
+	if primary.SyncReplicas > old && x.holdAll("") < primary.SyncReplicas {
+		return
 	}
 	p.move(ferryman.Transition{Kind: ferryman.MoveSyncReplicas, Node: n.ID(), Epoch: x.s.Primary.Epoch, SyncReplicas: primary.SyncReplicas})
 }

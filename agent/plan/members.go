@@ -100,6 +100,11 @@ func (x *situation) leave(p *proposal, n upgrade.Node) {
 			}
 		}
 	}
+	departs := x.tried(n.ID(), "", ferryman.OpDepart, 0)
+	if why := x.holdsMore(n); why != "" && !n.Member.Lost && len(departs) == 0 {
+		p.wait("leave", n.ID(), "%s stays a member: %s", n.Name(), why)
+		return
+	}
 	if n.Suffrage == ferryman.Voter {
 		if x.agentsCarried() {
 			p.wait("quorum", n.ID(), "%s keeps its vote while an agent is restarted", n.Name())
@@ -116,7 +121,7 @@ func (x *situation) leave(p *proposal, n upgrade.Node) {
 		x.again(p, ferryman.Step{Op: ferryman.OpDemote, Node: n.ID(), Deadline: ferryman.Duration(time.Minute)}, 0)
 		return
 	}
-	if departs := x.tried(n.ID(), "", ferryman.OpDepart, 0); !gone && (len(departs) == 0 || departs[len(departs)-1].Open()) {
+	if !gone && (len(departs) == 0 || departs[len(departs)-1].Open()) {
 		x.again(p, ferryman.Step{Op: ferryman.OpDepart, Node: n.ID(), Deadline: x.v.Limits.DeadAfter}, 0)
 		return
 	}
@@ -278,6 +283,10 @@ func (x *situation) swap(p *proposal, dead upgrade.Node, live []upgrade.Node) {
 			p.wait("swap", dead.ID(), "%s is replaced after %s has left", dead.Name(), n.Name())
 			return
 		}
+	}
+	if why := x.holdsMore(dead); why != "" {
+		p.wait("swap", dead.ID(), "%s is not given up: %s", dead.Name(), why)
+		return
 	}
 	for _, n := range live {
 		if !n.View.CaughtUp {

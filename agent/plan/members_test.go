@@ -99,6 +99,36 @@ func TestMembers(t *testing.T) {
 	})
 }
 
+// TestCopies is about members whose copies of acknowledged writes may be the
+// only ones beside the primary's: n4 leaves, or was lost and replaced.
+func TestCopies(t *testing.T) {
+	t.Parallel()
+	at := func(position uint64) func(*ferryman.Instance) {
+		return func(in *ferryman.Instance) { in.Position = position }
+	}
+	leaver := func() *sit { return sync(calm(4).document(nodes(3)).member("n4", leaving).stopped("n4"), 1) }
+	lost := func() *sit {
+		x := sync(calm(5).silent("n4", time.Hour).document(nodes(4)), 1)
+		x.s.HostRequest = &ferryman.HostRequest{Step: 1, Total: 4, Lost: []string{"n4"}, At: t0.Add(-time.Minute), Answered: true}
+		return x
+	}
+	behind := func(x *sit) *sit { return x.instance("n1", at(71)) }
+	try(t, []row{
+		{"who leaves goes when another holds all", leaver(), "depart n4", ""},
+		{"not while all who stay are behind the primary", behind(leaver()), "", "leave"},
+		{"one of them is enough", behind(leaver()).instance("n3", at(71)), "depart n4", ""},
+		{"but not one that is no longer connected, or of another history", behind(leaver()).instance("n3", at(71)).instance("n3", still).
+			instance("n2", func(in *ferryman.Instance) { in.Position, in.History = 71, "x" }), "follow n3 epoch 3 from n1:5000", "leave"},
+		{"nor with a history of the primary's that is not committed", leaver().instance("n1", func(in *ferryman.Instance) { in.History = "x" }), "history n1 epoch 3", "leave"},
+		{"nor while the primary still sends it all", leaver().instance("n1", func(in *ferryman.Instance) { in.Replicas = []string{"n4:5000"} }), "", "leave"},
+		{"who has departed goes on", behind(leaver()).did(ferryman.OpDepart, "n4", nil), "remove n4", ""},
+		{"the last replica goes: there is nobody to hold anything", sync(calm(2).document(nodes(1)).member("n2", leaving).stopped("n2"), 1).instance("n1", at(71)), "depart n2", ""},
+		{"who is lost is given up when another holds all", lost(), "want n4 leaving lost; demote n4", ""},
+		{"not before", behind(lost()), "demote n4", "swap"},
+		{"without synchronous replication nothing is promised", sync(behind(lost()), 0), "want n4 leaving lost; demote n4", ""},
+	})
+}
+
 // still is a replica that follows nobody.
 func still(in *ferryman.Instance) { in.Streaming, in.Following = false, "" }
 
