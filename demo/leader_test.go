@@ -67,13 +67,16 @@ func (c *company) killDuring(t *testing.T, ops []ferryman.Op, change func(n int)
 		}
 		before := c.settle(t)
 		started := c.starts(t, names(before))
-		change(n)
-		c.change(t)
+		begin := func() {
+			change(n)
+			c.change(t)
+		}
 		for {
-			step, leader, caught := c.catch(t, func(st ferryman.Step, _ ferryman.NodeID) bool { return left[st.Op] }, c.kill)
+			step, leader, caught := c.catch(t, begin, func(st ferryman.Step, _ ferryman.NodeID) bool { return left[st.Op] }, c.kill)
 			if !caught {
 				break
 			}
+			begin = func() {}
 			open := c.succeeded(t, step, leader)
 			if tried[step.Op]++; open {
 				struck++
@@ -96,9 +99,10 @@ func (c *company) killDuring(t *testing.T, ops []ferryman.Op, change func(n int)
 	}
 }
 
-// catch strikes the leader as soon as its own state holds an open step that is
-// wanted. It catches none when the rollout has ended.
-func (c *company) catch(t *testing.T, wanted func(st ferryman.Step, leader ferryman.NodeID) bool, strike func(*testing.T, string)) (ferryman.Step, string, bool) {
+// catch lets a change begin, under the eyes of whom it will strike, and strikes
+// the leader as soon as its own state holds an open step that is wanted. It
+// catches none when the rollout has ended.
+func (c *company) catch(t *testing.T, begin func(), wanted func(st ferryman.Step, leader ferryman.NodeID) bool, strike func(*testing.T, string)) (ferryman.Step, string, bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -111,12 +115,22 @@ func (c *company) catch(t *testing.T, wanted func(st ferryman.Step, leader ferry
 			}
 			return nil
 		})
-		step, ended := c.follow(ctx, nameOf(r, r.View.Self), func(st ferryman.Step) bool { return wanted(st, r.View.Self) })
+		leader := nameOf(r, r.View.Self)
+		client, err := rpc.DialControl(c.stage.socket(leader))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		if _, err := client.Local(ctx); err != nil {
+			continue
+		}
+		begin()
+		begin = func() {}
+		step, ended := c.follow(ctx, client, leader, func(st ferryman.Step) bool { return wanted(st, r.View.Self) })
 		switch {
 		case ended:
 			return ferryman.Step{}, "", false
 		case step.ID != 0:
-			leader := nameOf(r, r.View.Self)
 			strike(t, leader)
 			return step, leader, true
 		}
@@ -127,12 +141,7 @@ func (c *company) catch(t *testing.T, wanted func(st ferryman.Step, leader ferry
 
 // follow looks at one node's own state as often as it can, until a step is
 // wanted, the rollout has ended, or the node leads no longer.
-func (c *company) follow(ctx context.Context, name string, wanted func(ferryman.Step) bool) (step ferryman.Step, ended bool) {
-	client, err := rpc.DialControl(c.stage.socket(name))
-	if err != nil {
-		return step, false
-	}
-	defer client.Close()
+func (c *company) follow(ctx context.Context, client *rpc.ControlClient, name string, wanted func(ferryman.Step) bool) (step ferryman.Step, ended bool) {
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
 	for range ticker.C {
@@ -198,9 +207,11 @@ func (c *company) succeeded(t *testing.T, step ferryman.Step, dead string) bool 
 func (c *company) pausedLeader(t *testing.T) {
 	before := c.settle(t)
 	started := c.starts(t, names(before))
-	c.doc.Database.RestartGeneration++
-	c.change(t)
-	step, paused, caught := c.catch(t, func(st ferryman.Step, leader ferryman.NodeID) bool {
+	begin := func() {
+		c.doc.Database.RestartGeneration++
+		c.change(t)
+	}
+	step, paused, caught := c.catch(t, begin, func(st ferryman.Step, leader ferryman.NodeID) bool {
 		return st.Node != leader && (st.Op == ferryman.OpStop || st.Op == ferryman.OpStart || st.Op == ferryman.OpVerify)
 	}, func(t *testing.T, name string) { c.signal(t, name, syscall.SIGSTOP) })
 	if !caught {
