@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"ferryman"
+	"ferryman/agent/identity"
+	"ferryman/agent/rpc"
 	fakedb "ferryman/dbhooks/fake"
 	"ferryman/systemd"
 )
@@ -102,7 +105,7 @@ func TestAPrimaryThatIsCutOffIsFencedAndReplaced(t *testing.T) {
 		l.write(old, "before")
 		l.links.Isolate(old.cfg.Node.Address)
 		after := l.replaced(before, time.Minute)
-		if old.guard.Kills() != 1 && old.guard.Armed() {
+		if old.guard.Kills() != 1 || old.guard.Armed() {
 			t.Errorf("the guard killed %d times", old.guard.Kills())
 		}
 		l.lostNone(after)
@@ -112,6 +115,26 @@ func TestAPrimaryThatIsCutOffIsFencedAndReplaced(t *testing.T) {
 			t.Errorf("the node that was cut off says %q, want that its lease ran out and what to do", text)
 		}
 		l.links.Rejoin(old.cfg.Node.Address)
+		l.until("whole again", 5*time.Minute, guarded(3))
+	})
+}
+
+// A leader that was cut off a moment ago does not know it yet. It grants nothing.
+func TestALeaderThatIsCutOffGrantsNothing(t *testing.T) {
+	inLab(t, 37, three, func(t *testing.T, l *lab) {
+		r, primary := l.watched("5s")
+		_, leader, _ := l.report()
+		b, _ := leader.backend()
+		ctx, cancel := context.WithTimeout(rpc.WithCaller(context.Background(), identity.Peer{Cluster: clusterID, Name: primary.name}), 2*time.Second)
+		defer cancel()
+		if got, err := b.Renew(ctx, rpc.RenewRequest{Epoch: r.State.Primary.Epoch}); err != nil || got.Length.Std() != 5*time.Second {
+			t.Fatalf("a leader that leads: got %v, %v; want a lease of 5s", got, err)
+		}
+		l.links.Isolate(leader.cfg.Node.Address)
+		if got, err := b.Renew(ctx, rpc.RenewRequest{Epoch: r.State.Primary.Epoch}); err == nil {
+			t.Errorf("a leader that was cut off granted %v", got)
+		}
+		l.links.Rejoin(leader.cfg.Node.Address)
 		l.until("whole again", 5*time.Minute, guarded(3))
 	})
 }

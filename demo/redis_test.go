@@ -92,6 +92,9 @@ func realRedis(t *testing.T) engine {
 func TestRedisKeepsItsPromises(t *testing.T) {
 	t.Parallel()
 	c, e := watchedOf(t, realRedis(t), 2*time.Second, backOnDisk, openRedis(true))
+	c.doc.Database.Failover.MaxLagBytes = 64 << 10 // what its client writes in half a second, and several looks of the leader
+	c.change(t)
+	c.guard(t)
 	plain := c.recording(t, "b", accepted, openRedis(false))
 	for _, s := range []struct {
 		name string

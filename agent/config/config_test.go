@@ -111,6 +111,12 @@ func TestLoadRefuses(t *testing.T) {
 		"user alone":        {text: strings.Replace(valid, "demodb,", "redis, username: a,", 1), want: []string{"agent.yaml:4: database.username: is set without database.password_file"}},
 		"space in user":     {text: strings.Replace(valid, "demodb,", "redis, username: a b, password_file: /p,", 1), want: []string{`database.username: "a b": only printable`}},
 		"demodb's password": {text: strings.Replace(valid, "demodb,", "demodb, password_file: /p,", 1), want: []string{"database.password_file: is for engines redis and exec only"}},
+		"relative path":     {text: valid + "data_dir: data\n", want: []string{`agent.yaml:5: data_dir: "data": must be an absolute path`}},
+		"long path":         {text: valid + "data_dir: /" + strings.Repeat("x", 84) + "\n", want: []string{"agent.yaml:5: data_dir:", "at most 84 characters"}},
+		"relative data":     {text: strings.Replace(valid, "demodb,", "demodb, data_dir: db,", 1), want: []string{`agent.yaml:4: database.data_dir: "db": must be an absolute path`}},
+		"one port twice":    {text: strings.Replace(valid, "demodb,", "demodb, health_listen: ':2',", 1), want: []string{`agent.yaml:4: database.health_listen: ":2": is taken by database.address "127.0.0.1:2"`}},
+		"a port of agents":  {text: strings.Replace(valid, "demodb,", "demodb, health_listen: '127.0.0.1:7440',", 1), want: []string{"database.health_listen:", `is taken by node.listen ":7440"`}},
+		"witness's health":  {text: "node: {name: n1, witness: true}\nsource: {file: /x}\ndatabase: {health_listen: ':8'}\n", want: []string{"agent.yaml:3: database.health_listen: is set on a witness"}},
 		"exec without path": {text: strings.Replace(valid, "demodb", "exec", 1), want: []string{"database.exec: must be set with engine exec"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -74,6 +75,24 @@ func (c *checker) address(key, v string, anyHost bool) {
 	}
 }
 
+// maxDataDir leaves room for guard/ and a unix socket's name, of the kernel's 107 bytes.
+const maxDataDir = 84
+
+// absolute wants a path that means the same to every process of this host.
+func (c *checker) absolute(key, path string) {
+	if path != "" && !filepath.IsAbs(path) {
+		c.bad(key, "%q: must be an absolute path", path)
+	}
+}
+
+// overlap tells that two addresses cannot both be bound.
+func overlap(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	every := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
+	return errA == nil && errB == nil && portA == portB && portA != "0" && (hostA == hostB || every(hostA) || every(hostB))
+}
+
 func (c *checker) log(l Log) {
 	c.oneOf("log.level", l.Level, "debug", "info", "warn", "error")
 	c.oneOf("log.format", l.Format, "text", "json")
@@ -88,6 +107,10 @@ func (c Config) validate(file string, origin map[string]place) error {
 		v.name("node.zone", c.Node.Zone)
 	}
 	v.required("data_dir", c.DataDir, "")
+	v.absolute("data_dir", c.DataDir)
+	if len(c.DataDir) > maxDataDir {
+		v.bad("data_dir", "%q: has at most %d characters: the guard's socket is below it", c.DataDir, maxDataDir)
+	}
 	v.required("control_socket", c.ControlSocket, "")
 	if len(c.ControlSocket) > 100 { // sun_path holds 108 bytes with its end
 		v.bad("control_socket", "%q: a unix socket's path has at most 100 characters", c.ControlSocket)
@@ -103,6 +126,7 @@ func (c Config) validate(file string, origin map[string]place) error {
 	v.positive("cluster.provision_timeout", c.Cluster.ProvisionTimeout)
 	v.positive("maintenance", c.Maintenance)
 	v.database(c.Database, c.Node.Witness)
+	v.healthListen(c)
 	v.log(c.Log)
 	return v.problems.err()
 }
@@ -144,6 +168,12 @@ func (c *checker) database(d Database, witness bool) {
 		if d.Engine != "" {
 			c.bad("database.engine", "is set on a witness (node.witness), which runs no database; remove one of the two")
 		}
+		for _, s := range []struct{ key, v string }{{"health_listen", d.HealthListen}, {"listen", d.Listen}, {"exec", d.Exec}, {"program", d.Program},
+			{"unit", d.Unit}, {"username", d.Username}, {"password_file", d.PasswordFile}} {
+			if s.v != "" {
+				c.bad("database."+s.key, "is set on a witness (node.witness), which runs no database")
+			}
+		}
 		return
 	}
 	if d.Engine == "" {
@@ -153,6 +183,8 @@ func (c *checker) database(d Database, witness bool) {
 	c.oneOf("database.engine", d.Engine, EngineDemodb, EngineRedis, EngineExec)
 	c.name("database.slot", d.Slot)
 	c.address("database.address", d.Address, false)
+	c.absolute("database.data_dir", d.DataDir)
+	c.absolute("database.home", d.Home)
 	c.databaseListen(d.Listen)
 	c.login(d)
 	c.oneOf("database.supervisor", d.Supervisor, SupervisorProcess, SupervisorSystemd)
@@ -184,6 +216,20 @@ func (c *checker) databaseListen(v string) {
 	host, port, err := net.SplitHostPort(v)
 	if err == nil && (host == "" || port == "0") {
 		c.bad("database.listen", "%q: must name an address of this host and a port, such as 0.0.0.0:6379", v)
+	}
+}
+
+// healthListen wants a port that nothing else of this configuration binds.
+func (c *checker) healthListen(cfg Config) {
+	type port struct{ key, v string }
+	ports := []port{{"node.listen", cfg.Node.Listen}, {"database.listen", cfg.Database.Listen}}
+	if cfg.Database.Listen == "" {
+		ports[1] = port{"database.address", cfg.Database.Address}
+	}
+	for _, p := range ports {
+		if overlap(cfg.Database.HealthListen, p.v) {
+			c.bad("database.health_listen", "%q: is taken by %s %q", cfg.Database.HealthListen, p.key, p.v)
+		}
 	}
 }
 

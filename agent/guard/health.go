@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"ferryman"
@@ -144,10 +145,13 @@ func isPrimary(in ferryman.Instance, l lease, _ url.Values) (string, error) {
 	return "", nil
 }
 
+// powers makes PostgreSQL's units, which checks written for Patroni have, ours: they are powers of 1024, too.
+var powers = strings.NewReplacer("kB", "KiB", "MB", "MiB", "GB", "GiB")
+
 func isReplica(in ferryman.Instance, _ lease, args url.Values) (string, error) {
 	most := ferryman.Bytes(-1)
 	if args.Has("lag") {
-		if err := most.UnmarshalText([]byte(args.Get("lag"))); err != nil {
+		if err := most.UnmarshalText([]byte(powers.Replace(args.Get("lag")))); err != nil {
 			return "", fmt.Errorf("lag: %w", err)
 		}
 	}

@@ -56,6 +56,8 @@ func TestHealth(t *testing.T) {
 		{"replica", "GET", "/replica", replica, manual, 200, ""},
 		{"replica within the lag", "GET", "/replica?lag=1MiB", replica, manual, 200, ""},
 		{"replica beyond the lag", "GET", "/replica?lag=1048575", replica, manual, 503, "lags by 1MiB"},
+		{"replica within the lag, as Patroni has it", "GET", "/replica?lag=1MB", replica, manual, 200, ""},
+		{"replica beyond that", "GET", "/replica?lag=1023kB", replica, manual, 503, "lags by 1MiB"},
 		{"replica with a malformed lag", "GET", "/replica?lag=much", replica, manual, 400, `"much"`},
 		{"broken replica", "GET", "/replica", broken, manual, 503, "no route"},
 		{"primary as replica", "GET", "/replica", primary, held, 503, "no replica"},

@@ -178,7 +178,7 @@ func (x *situation) survey(p *proposal, f *ferryman.Failover) bool {
 			waiting = waiting || x.since(asked[last].Since) < surveyFor && (n.ID() != f.From || answers)
 		}
 	}
-	if waiting && x.s.Required() > 0 {
+	if waiting && x.s.Required() > 0 && f.By == "" { // a person may take less than all, but never less than there is
 		_, why := x.candidate(f, x.s.Survey())
 		waiting = why != ""
 	}

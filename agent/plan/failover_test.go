@@ -192,6 +192,7 @@ func TestSurvey(t *testing.T) {
 	t.Parallel()
 	old := func(st *step) { st.Since = t0.Add(-2 * time.Second) }
 	alone := func(st *step) { st.Args.Alone = true }
+	by := func(x *sit) *sit { x.s.Failover.By = "anna"; return x }
 	asks := "preflight n2 alone; preflight n3 alone"
 	joined := func(x *sit) *sit { return x.add("n4").document(nodes(4)) }
 	before := func(x *sit, d time.Duration) *sit { // all that was asked was answered that long ago
@@ -211,6 +212,8 @@ func TestSurvey(t *testing.T) {
 		{"one in maintenance too", safe(3).member("n3", maintenance(time.Hour)), asks, "survey"},
 		{"what they do for the old primary is withdrawn", safe(3).open(ferryman.OpFollow, "n2", func(st *step) { st.ID = 1 }), "close 1 cancelled; preflight n3 alone", "survey busy"},
 		{"an answer is waited for", safe(3).says("n2", "h", 70).open(ferryman.OpPreflight, "n3", alone), "", "survey"},
+		{"not beyond what must have answered", sync(safe(3), 2).says("n2", "h", 70).open(ferryman.OpPreflight, "n3", alone), "primary n2 epoch 4", ""},
+		{"a person waits for all of them", by(sync(safe(3), 2).says("n2", "h", 60).open(ferryman.OpPreflight, "n3", alone)), "", "survey"},
 		{"for a while", safe(3).says("n2", "h", 70).open(ferryman.OpPreflight, "n3", func(st *step) { alone(st); old(st) }), "primary n2 epoch 4", ""},
 		{"one that failed is asked again, and not waited for", safe(3).says("n2", "h", 70).failed(ferryman.OpPreflight, "n3", func(st *step) { alone(st); ago(2 * time.Second)(st) }), "primary n2 epoch 4; preflight n3 alone", ""},
 		{"nor one that is busy with what is not withdrawn", safe(3).says("n2", "h", 70).open(ferryman.OpClone, "n3", old), "primary n2 epoch 4", ""},

@@ -220,6 +220,8 @@ func (a *applier) failover(r ferryman.Request) error {
 	a.s.Failovers = nil
 	f := a.s.Failover
 	switch {
+	case f != nil && to == "" && !r.Dead:
+		return refuse("a failover is under way already; to have it take less than was promised to be kept, name a node or say --primary-is-dead")
 	case f != nil:
 		f.By, f.To, f.Dead = r.By, to, f.Dead || r.Dead
 		return nil

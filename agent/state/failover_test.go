@@ -104,6 +104,7 @@ func TestBeginFailover(t *testing.T) {
 		{"by a person, to nobody", manual, dead("n9"), "ferryman nodes"},
 		{"by a person, before there is a primary", born(t), dead(""), "no primary yet"},
 		{"by a person, while one is open", lost(t, enforced(t)), dead("n3"), ""},
+		{"by a person, once more", lost(t, enforced(t)), ask(ferryman.RequestFailover, nil), "name a node"},
 	})
 
 	t.Run("ends a switchover and withdraws its steps", func(t *testing.T) {
@@ -126,7 +127,7 @@ func TestBeginFailover(t *testing.T) {
 		if f := s.Failover; f.By != "anna" || f.To != "id-n3" || !f.Dead {
 			t.Errorf("got %+v, want it with anna's word", f)
 		}
-		s = apply(t, s, ask(ferryman.RequestFailover, nil))
+		s = apply(t, s, dead(""))
 		if f := s.Failover; !f.Dead || f.To != "" {
 			t.Errorf("got %+v, want the word kept and the choice left to the plan", f)
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +19,8 @@ func failoverCommand() *cobra.Command {
 
 With failover.mode automatic the cluster does that by itself. It stops and waits for a person after several
 failovers within minutes, and when nobody that answers holds all that was promised to be kept. This verb is that
-person's word: the first condition is cleared, and of the second you take the loss.
+person's word: alone it clears the first condition, and nothing is lost by it; with NODE or --primary-is-dead you
+take the loss of the second.
 
 With failover.mode manual nothing in the cluster knows whether a primary that does not answer still accepts
 writes. Make sure that it does not (switch its host off, or its network), and say so with --primary-is-dead.
@@ -58,7 +60,8 @@ func mayFailOver(r ferryman.Report, req ferryman.Request) error {
 		return fmt.Errorf("%w: there is no primary yet; `ferryman status` says why", ferryman.ErrRefused)
 	}
 	svc, _ := r.View.Nodes[primary.ID].Status.Service(s.Primary.Slot)
-	if r.View.Nodes[primary.ID].Reachable && svc.Instance.Writable && (req.Dead || req.Node != "") {
+	asked := slices.ContainsFunc(r.Decision.Waits, func(w ferryman.Wait) bool { return w.Rule == ferryman.RulePrimary && w.Code == "flapping" })
+	if r.View.Nodes[primary.ID].Reachable && svc.Instance.Writable && (req.Dead || req.Node != "" || !asked) {
 		return fmt.Errorf("%w: the primary %s answers and accepts writes; `ferryman switchover` moves it without a loss", ferryman.ErrRefused, primary.Name)
 	}
 	if req.Node == "" {

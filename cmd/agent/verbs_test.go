@@ -180,3 +180,39 @@ func TestRedacted(t *testing.T) {
 		t.Errorf("not JSON:\n%s", got)
 	}
 }
+
+func TestMayFailOver(t *testing.T) {
+	t.Parallel()
+	report := func(reachable, writable bool, waits ...ferryman.Wait) ferryman.Report {
+		var r ferryman.Report
+		r.State.Members = map[ferryman.NodeID]ferryman.Member{"1": {ID: "1", Name: "n1"}, "2": {ID: "2", Name: "n2"}}
+		r.State.Primary = ferryman.Primary{Node: "1", Slot: "db", Epoch: 1}
+		v := ferryman.NodeView{Reachable: reachable, Status: ferryman.NodeStatus{Services: []ferryman.ServiceStatus{{
+			Service: ferryman.Service{Slot: "db"}, Instance: ferryman.Instance{Writable: writable}}}}}
+		r.View.Nodes = map[ferryman.NodeID]ferryman.NodeView{"1": v}
+		r.Decision.Waits = waits
+		return r
+	}
+	flapping := ferryman.Wait{Rule: ferryman.RulePrimary, Code: "flapping"}
+	dead, to := ferryman.Request{Dead: true}, ferryman.Request{Node: "n2"}
+	for _, tt := range []struct {
+		name string
+		r    ferryman.Report
+		req  ferryman.Request
+		want string // in the refusal
+	}{
+		{"of a lost primary", report(false, true), ferryman.Request{}, ""},
+		{"of one that accepts no writes", report(true, false), dead, ""},
+		{"of one that is well", report(true, true), ferryman.Request{}, "ferryman switchover"},
+		{"which is said to be dead", report(true, true), dead, "ferryman switchover"},
+		{"or to be replaced by another", report(true, true), to, "ferryman switchover"},
+		{"of one that ends again and again", report(true, true, flapping), ferryman.Request{}, ""},
+		{"to nobody", report(false, false), ferryman.Request{Node: "n9"}, "ferryman nodes"},
+		{"before there is a primary", ferryman.Report{}, dead, "no primary yet"},
+	} {
+		err := mayFailOver(tt.r, tt.req)
+		if refused := errors.Is(err, ferryman.ErrRefused); refused != (tt.want != "") || refused && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q in a refusal", tt.name, err, tt.want)
+		}
+	}
+}

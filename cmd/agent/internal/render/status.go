@@ -53,6 +53,9 @@ func (r report) primary(p *page) {
 	switch {
 	case l != nil && l.Enforced:
 		more := fmt.Sprintf("   failover is automatic, lease %s", l.Length)
+		if l.Longest > l.Length {
+			more += fmt.Sprintf(" (one of %s may still run)", l.Longest)
+		}
 		if s.Primary.SyncReplicas > 0 {
 			more += fmt.Sprintf(", what it acknowledges is on %d more", s.Primary.SyncReplicas)
 		} else {
