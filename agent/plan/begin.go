@@ -129,7 +129,8 @@ func (x *situation) settled(p *proposal, n upgrade.Node) bool {
 // never three versions of one thing run.
 func (x *situation) collapse(part ferryman.Part, pp ferryman.PartProgress, left []upgrade.Node, open map[ferryman.NodeID]ferryman.Passage) (upgrade.Node, bool) {
 	for _, n := range left {
-		if _, already := open[n.ID()]; !already && !n.At(part, pp.From.Target) && n.View.Reachable && n.Member.Want == ferryman.WantActive {
+		if _, already := open[n.ID()]; !already && !n.At(part, pp.From.Target) && n.View.Reachable && n.Member.Want == ferryman.WantActive &&
+			upgrade.Versions(x.of(part), part, pp.From.Target, pp.From.Target, n.ID()) {
 			return n, true
 		}
 	}

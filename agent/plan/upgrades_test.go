@@ -263,6 +263,8 @@ func TestPassage(t *testing.T) {
 				calm(4).rollout(func(d *ferryman.Document) { d.Database.RestartGeneration = 1 }).preflighted(allowed).runs("n1", "1"), "begin-passage n2 database 1", ""},
 			{"after a superseded rollout there are never three versions",
 				ready(4).runs("n4", "0"), "begin-passage n4 database 1", ""},
+			{"also when nobody runs what was complete any more", ready(3).runs("n1", "0").runs("n2", "0").runs("n3", "0"), "begin-passage n2 database 1", ""},
+			{"the way back begins with the one that makes three", reverting(ready(3).runs("n1", "0").runs("n2", "2").runs("n3", "2")), "begin-passage n1 database 1", ""},
 		})
 	})
 }
