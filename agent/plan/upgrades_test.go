@@ -264,6 +264,8 @@ func TestPassage(t *testing.T) {
 			{"after a superseded rollout there are never three versions",
 				ready(4).runs("n4", "0"), "begin-passage n4 database 1", ""},
 			{"also when nobody runs what was complete any more", ready(3).runs("n1", "0").runs("n2", "0").runs("n3", "0"), "begin-passage n2 database 1", ""},
+			{"nor by one that leaves", ready(4).document(nodes(3)).member("n4", func(m *ferryman.Member) { m.Want, m.Lost = ferryman.WantLeaving, true }).runs("n4", "0").silent("n4", time.Hour),
+				"remove n4; request-hosts 3 remove [n4] lost []", "versions"},
 			{"the way back begins with the one that makes three", reverting(ready(3).runs("n1", "0").runs("n2", "2").runs("n3", "2")), "begin-passage n1 database 1", ""},
 		})
 	})
