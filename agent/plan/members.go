@@ -193,7 +193,7 @@ func (x *situation) replacePrimary(p *proposal, n upgrade.Node) {
 	if x.changing() != "" {
 		return
 	}
-	if to, why, ok := upgrade.Successor(x.nodes, x.s.Primary.Slot, x.s.Desired(ferryman.PartDatabase).Target, n.ID()); ok {
+	if to, why, ok := upgrade.Successor(x.nodes, x.s.Primary, x.primaryService(), x.s.Desired(ferryman.PartDatabase).Target); ok {
 		p.move(ferryman.Transition{Kind: ferryman.MoveBeginSwitchover, Node: to.ID(), By: n.Name() + " leaves"})
 	} else {
 		p.wait("switchover-candidate", n.ID(), "%s is the primary and cannot leave: %s", n.Name(), why)

@@ -116,6 +116,7 @@ func TestSwitchover(t *testing.T) {
 		t.Parallel()
 		try(t, []row{
 			{"it waits for a successor that does not stream", begun().instance("n2", func(in *instance) { in.Streaming = false }), "", "switchover-candidate"},
+			{"or streams from another", begun().instance("n2", func(in *instance) { in.Following = "n3:5000" }), "follow n2 epoch 3 from n1:5000", "switchover-candidate"},
 			{"the successor leaves", begun().member("n2", leaving).document(nodes(2)), "back-switchover; stop n2", ""},
 			{"the successor is gone", func() *sit { x := begun(); x.s.Switchover.To = "n9"; return x }(), "back-switchover", ""},
 			{"the old primary does not answer", begun().silent("n1", time.Second), "back-switchover", ""},

@@ -187,6 +187,7 @@ func TestPassage(t *testing.T) {
 	primary := func() *sit {
 		return ready(3).runs("n2", "2").carried("n2").runs("n3", "2").carried("n3").carrying(ferryman.PartDatabase, "n1")
 	}
+	before := func(in *instance) { in.Following, in.Epoch = "n4:5000", 2 } // the primary of then
 	noReturn := func(x *sit) *sit { return x.preflighted(ferryman.Result{NoReturn: true}) }
 	agent := func(version string) *sit {
 		x := calm(3).rollout(func(d *ferryman.Document) { d.Agent.RestartGeneration, d.Agent.Version = 1, version })
@@ -213,6 +214,7 @@ func TestPassage(t *testing.T) {
 			{"and has ended", carry().runs("n2", "2").did(ferryman.OpVerify, "n2", nil), "end-passage n2", ""},
 			{"the primary hands over first", primary(), "begin-switchover n2", ""},
 			{"to a successor that streams", primary().instance("n2", still).instance("n3", still), "follow n2 epoch 3 from n1:5000; follow n3 epoch 3 from n1:5000", "switchover-candidate"},
+			{"from the primary", primary().instance("n2", before).instance("n3", before), "follow n2 epoch 3 from n1:5000; follow n3 epoch 3 from n1:5000", "switchover-candidate"},
 			{"a release that is missing here is staged", carry().stopped("n2").release(v2), "stage n2 2; stage n1 2; stage n3 2", ""},
 			{"a failed step is tried again", times(selects(carry(), "2").stopped("n2"), 2, ferryman.OpStart), "start n2", ""},
 			{"who does not answer is waited for", carry().silent("n2", time.Second), "", "unreachable"},
