@@ -76,6 +76,10 @@ func (x *situation) leave(p *proposal, n upgrade.Node) {
 		x.replacePrimary(p, n)
 		return
 	}
+	if x.single && x.founder(n) {
+		p.wait("no-primary", n.ID(), "%s leaves later: it holds the only database, which has no primary yet", n.Name())
+		return
+	}
 	if n.Leader {
 		x.handOver(p, n)
 		return
@@ -248,7 +252,7 @@ func (x *situation) replaceable(p *proposal, dead []upgrade.Node) (out []upgrade
 			p.wait("primary-lost", n.ID(), "%s does not answer for %s; it is the primary, and its host is replaced after the database has another: bring it back, or look at the failover", n.Name(), silent)
 			continue
 		}
-		if x.s.Initialised && x.s.Primary.Epoch == 0 && n.ID() == x.s.Founder {
+		if x.founder(n) {
 			p.wait("no-primary", n.ID(), "%s does not answer for %s; it holds the only database: bring it back", n.Name(), silent)
 			continue
 		}

@@ -62,7 +62,7 @@ func first(x *situation, p *proposal) {
 	if !x.s.Initialised || x.s.Accepted == nil {
 		return
 	}
-	for _, n := range x.serve {
+	for _, n := range x.nodes { // also one that leaves
 		if n.ID() != x.s.Founder {
 			continue
 		}

@@ -33,6 +33,7 @@ func TestPrimary(t *testing.T) {
 	try(t, []row{
 		{"nothing is to be done", calm(3), "", "complete"},
 		{"the initialised node is the first primary", unborn(), "primary n2 1 epoch 1", ""},
+		{"also when it leaves", unborn().document(nodes(2)).member("n2", leaving), "primary n2 1 epoch 1", "no-primary"},
 		{"the initialised node does not answer", unborn().silent("n2", time.Second), "", "no-primary"},
 		{"a stray primary is fenced at its own epoch",
 			calm(3).instance("n3", func(in *instance) { in.Writable, in.Epoch = true, 2 }), "fence n3 epoch 2", "stray-primary"},
