@@ -74,6 +74,8 @@ func TestRolloutBegins(t *testing.T) {
 		{"a node that this leader has not heard of holds up all", newLeader(others(calm(3).upgrade()).view("n2", func(v *ferryman.NodeView) { *v = ferryman.NodeView{} })), "", "unreachable"},
 		{"staging is tried a few times", staging().failed(ferryman.OpStage, "n1", ago(time.Minute)).failed(ferryman.OpStage, "n1", ago(time.Minute)), "stage n1 2; stage n2 2; stage n3 2", ""},
 		{"and then the part has failed", thrice(staging(), ferryman.OpStage, "n1"), "part database reverting; stage n2 2; stage n3 2", ""},
+		{"an instance that could not be asked proves nothing", thrice(others(calm(3).upgrade()), ferryman.OpPreflight, "n2"), "preflight n2 2", ""},
+		{"until progressDeadline", thrice(slow(others(calm(3).upgrade())), ferryman.OpPreflight, "n2"), "part database reverting", ""},
 		{"attempts before this rollout do not count", thrice(calm(3), ferryman.OpPreflight, "n2").upgrade(), "preflight n1 2; preflight n2 2; preflight n3 2", ""},
 		{"a pause comes first", paused(staging()), "", "paused"},
 		{"so does the document's", staging().document(func(d *ferryman.Document) { d.Paused = true }), "", "paused"},
