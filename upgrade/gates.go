@@ -149,13 +149,17 @@ func majority(total, alive int) Gate {
 }
 
 // Versions says whether a node may be carried to goal without making three
-// versions of one thing; if not, the nodes that are on neither side go back
+// versions of one thing, now or on the way back to from, which counts although
+// nobody may run it any more; if not, the nodes that are on neither side go back
 // first. A goal without a version brings none.
 func Versions(nodes []Node, part ferryman.Part, from, goal ferryman.Target, id ferryman.NodeID) bool {
 	if goal.Version == "" {
 		return true
 	}
 	seen := map[string]bool{goal.Version: true}
+	if from.Version != "" {
+		seen[from.Version] = true // also what a newcomer is about to install
+	}
 	for _, n := range nodes {
 		if n.ID() == id {
 			continue
@@ -169,8 +173,6 @@ func Versions(nodes []Node, part ferryman.Part, from, goal ferryman.Target, id f
 		for _, s := range n.View.Status.Services {
 			if s.Selected.Version != "" {
 				seen[s.Selected.Version] = true
-			} else {
-				seen[from.Version] = true // what a newcomer is about to install
 			}
 		}
 	}

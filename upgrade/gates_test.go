@@ -148,8 +148,9 @@ func TestQuorum(t *testing.T) {
 
 func TestVersions(t *testing.T) {
 	t.Parallel()
-	from, goal := ferryman.Target{Version: "1"}, ferryman.Target{Version: "2"}
+	goal := ferryman.Target{Version: "2"}
 	newcomer := runs("")
+	back := map[ferryman.Part]ferryman.Target{database: {Version: "1"}, agents: {Version: "0.1"}}
 	agent := func(version string) func(*upgrade.Node) {
 		return func(n *upgrade.Node) { n.View.Status.Agent.Version = version }
 	}
@@ -164,7 +165,10 @@ func TestVersions(t *testing.T) {
 		{"both sides", database, goal, []upgrade.Node{replica("n1"), replica("n2"), replica("n3", runs("2"))}, true},
 		{"a third", database, goal, []upgrade.Node{replica("n1"), replica("n2"), replica("n3", runs("3"))}, false},
 		{"its own does not count", database, goal, []upgrade.Node{replica("n1", runs("3")), replica("n2"), replica("n3", runs("2"))}, true},
-		{"all others are there already", database, goal, []upgrade.Node{replica("n1"), replica("n2", runs("3"))}, true},
+		{"all others are there already", database, goal, []upgrade.Node{replica("n1"), replica("n2", runs("2"))}, true},
+		{"no others are on either side", database, goal, []upgrade.Node{replica("n1", runs("3")), replica("n2", runs("3"))}, false},
+		{"the way back does not make three", database, back[database], []upgrade.Node{replica("n1", runs("3")), replica("n2", runs("3"))}, true},
+		{"unless it would", database, back[database], []upgrade.Node{replica("n1", runs("3")), replica("n2", runs("3")), replica("n3", runs("2"))}, false},
 		{"what a newcomer will install counts", database, goal, []upgrade.Node{replica("n1"), replica("n2", newcomer), replica("n3", runs("3"))}, false},
 		{"a restart brings none", database, ferryman.Target{RestartGeneration: 1}, []upgrade.Node{replica("n1"), replica("n2"), replica("n3", runs("3"))}, true},
 		{"agents", agents, ferryman.Target{Version: "0.2"}, []upgrade.Node{replica("n1"), replica("n2"), replica("n3", agent("0.2"))}, true},
@@ -172,7 +176,7 @@ func TestVersions(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := upgrade.Versions(tt.nodes, tt.part, from, tt.goal, "n1"); got != tt.want {
+			if got := upgrade.Versions(tt.nodes, tt.part, back[tt.part], tt.goal, "n1"); got != tt.want {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})

@@ -40,11 +40,11 @@ func Order(part ferryman.Part, tiers []string, nodes []Node) {
 // Successor chooses the node that takes the primary's place in a planned
 // switchover: streaming and healthy, preferably carried already, then the one
 // that has most. It returns false when nobody qualifies now, with the reason.
-func Successor(nodes []Node, slot string, goal ferryman.Target, but ferryman.NodeID) (Node, string, bool) {
+func Successor(nodes []Node, p ferryman.Primary, primary ferryman.ServiceStatus, goal ferryman.Target) (Node, string, bool) {
 	var best Node
 	found, why := false, "there is no other node with services"
 	score := func(n Node) []int64 {
-		s, _ := n.View.Status.Service(slot)
+		s, _ := n.View.Status.Service(p.Slot)
 		carried, follower := int64(0), int64(0)
 		if Runs(s, goal) {
 			carried = 1
@@ -55,10 +55,10 @@ func Successor(nodes []Node, slot string, goal ferryman.Target, but ferryman.Nod
 		return []int64{carried, int64(s.Instance.Position >> 16), follower}
 	}
 	for _, n := range nodes {
-		if n.ID() == but || n.Member.Witness {
+		if n.ID() == p.Node || n.Member.Witness {
 			continue
 		}
-		if reason := CannotSucceed(n, slot); reason != "" {
+		if reason := CannotSucceed(n, p, primary); reason != "" {
 			why = reason
 			continue
 		}
@@ -71,8 +71,8 @@ func Successor(nodes []Node, slot string, goal ferryman.Target, but ferryman.Nod
 
 // CannotSucceed says why a node cannot become the primary in a planned
 // switchover now; empty when it can.
-func CannotSucceed(n Node, slot string) string {
-	s, ok := n.View.Status.Service(slot)
+func CannotSucceed(n Node, p ferryman.Primary, primary ferryman.ServiceStatus) string {
+	s, ok := n.View.Status.Service(p.Slot)
 	switch {
 	case n.Member.Want != ferryman.WantActive:
 		return n.Name() + " is wanted " + string(n.Member.Want)
@@ -81,8 +81,8 @@ func CannotSucceed(n Node, slot string) string {
 	case n.Down != "":
 		return n.Name() + ": " + n.Down
 	case !ok:
-		return n.Name() + " has no service " + slot
-	case !s.Instance.Streaming:
+		return n.Name() + " has no service " + p.Slot
+	case !s.Instance.Streaming || !Follows(s, primary, p): // it may still stream from an earlier one
 		return n.Name() + " does not stream from the primary"
 	case s.Instance.Diverged:
 		return n.Name() + " has data that the primary does not have"

@@ -58,6 +58,8 @@ func TestSuccessor(t *testing.T) {
 		return on(func(s *ferryman.ServiceStatus) { s.Instance.Position = p })
 	}
 	still := on(func(s *ferryman.ServiceStatus) { s.Instance.Streaming = false })
+	cascades := on(func(s *ferryman.ServiceStatus) { s.Instance.Following = "n3:5000" })
+	earlier := on(func(s *ferryman.ServiceStatus) { s.Instance.Epoch = 2 })
 	diverged := on(func(s *ferryman.ServiceStatus) { s.Instance.Diverged = true })
 	old := replica("n1", primary)
 	for _, tt := range []struct {
@@ -73,6 +75,8 @@ func TestSuccessor(t *testing.T) {
 		{"a few bytes make no difference to who leads Raft", []upgrade.Node{old, replica("n2", leader, position(71)), replica("n3")}, "n3"},
 		{"the first of equals", []upgrade.Node{old, replica("n2"), replica("n3")}, "n2"},
 		{"not one that does not stream", []upgrade.Node{old, replica("n2", still)}, "does not stream"},
+		{"not one that streams from another", []upgrade.Node{old, replica("n2", cascades)}, "does not stream"},
+		{"nor from the one before it", []upgrade.Node{old, replica("n2", earlier)}, "does not stream"},
 		{"not one that diverged", []upgrade.Node{old, replica("n2", diverged)}, "data that the primary does not have"},
 		{"not one that is carried", []upgrade.Node{old, replica("n2", carried)}, "is being carried"},
 		{"not one that leaves", []upgrade.Node{old, replica("n2", leaving)}, "is wanted leaving"},
@@ -81,7 +85,7 @@ func TestSuccessor(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, why, ok := upgrade.Successor(tt.nodes, "db", ferryman.Target{Version: "2"}, "n1")
+			got, why, ok := upgrade.Successor(tt.nodes, ferryman.Primary{Node: "n1", Slot: "db", Epoch: 3}, old.View.Status.Services[0], ferryman.Target{Version: "2"})
 			if ok && got.Name() != tt.want || !ok && !strings.Contains(why, tt.want) {
 				t.Errorf("got %q (%s), want %q", got.Name(), why, tt.want)
 			}

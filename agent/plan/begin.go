@@ -40,7 +40,7 @@ func (x *situation) begin(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 			return
 		}
 		goal := pp.Goal()
-		if !pp.First && !upgrade.Versions(x.of(part), part, pp.From.Target, goal.Target, n.ID()) {
+		if !pp.First && !upgrade.Versions(x.nodes, part, pp.From.Target, goal.Target, n.ID()) {
 			back, ok := x.collapse(part, pp, left, open)
 			if !ok {
 				p.wait("versions", n.ID(), "%s waits: carrying it to %s would make three versions, and those that run another cannot be carried back now", n.Name(), version(goal.Target))
@@ -129,7 +129,8 @@ func (x *situation) settled(p *proposal, n upgrade.Node) bool {
 // never three versions of one thing run.
 func (x *situation) collapse(part ferryman.Part, pp ferryman.PartProgress, left []upgrade.Node, open map[ferryman.NodeID]ferryman.Passage) (upgrade.Node, bool) {
 	for _, n := range left {
-		if _, already := open[n.ID()]; !already && !n.At(part, pp.From.Target) && n.View.Reachable && n.Member.Want == ferryman.WantActive {
+		if _, already := open[n.ID()]; !already && !n.At(part, pp.From.Target) && n.View.Reachable && n.Member.Want == ferryman.WantActive &&
+			upgrade.Versions(x.nodes, part, pp.From.Target, pp.From.Target, n.ID()) {
 			return n, true
 		}
 	}

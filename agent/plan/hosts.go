@@ -8,11 +8,19 @@ import (
 	"ferryman/upgrade"
 )
 
-// grow asks for as many hosts as are wanted, and names those that are lost.
+// grow asks for as many hosts as are wanted beside those of nodes that leave,
+// which the api-server counts until they are gone: one that leaves may have to
+// stay until a newcomer is there. It names those that are lost.
 func (x *situation) grow(p *proposal, want int, live, dead, replaceable []upgrade.Node) {
 	var lost []string
 	for _, n := range replaceable {
 		lost = append(lost, n.Name())
+	}
+	leaving := 0
+	for _, n := range x.nodes {
+		if n.Member.Want == ferryman.WantLeaving && !n.Member.Lost && x.silent(n) < x.v.Limits.DeadAfter.Std() {
+			leaving++
+		}
 	}
 	missing := want - (len(live) + len(dead) - len(replaceable))
 	if x.v.Hosts.None {
@@ -25,7 +33,12 @@ func (x *situation) grow(p *proposal, want int, live, dead, replaceable []upgrad
 		return
 	}
 	p.wait("hosts", "", "%d more nodes are wanted", missing)
-	x.ask(p, want, nil, lost)
+	total := want + leaving
+	if r := x.s.HostRequest; r != nil && x.v.Hosts.Minimal && r.Total > total && x.now.Sub(r.At) < x.v.Limits.ProvisionTimeout.Std() {
+		p.wait("hosts", "", "%d hosts were asked for %s ago; fewer are not asked for while those may still boot: the api-server would make more", r.Total, x.now.Sub(r.At).Round(time.Second))
+		return
+	}
+	x.ask(p, total, nil, lost)
 }
 
 // shrink takes one node out. A server that chooses itself which host it stops

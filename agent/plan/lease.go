@@ -115,7 +115,7 @@ func (x *situation) leaseLength(p *proposal, n upgrade.Node, old ferryman.Lease)
 		left := ferryman.Duration(m.Until.Sub(x.now)).Round(time.Second)
 		stays := n.View.Reachable && n.View.Status.BootID == m.BootID
 		if stays && x.s.Switchover == nil {
-			to, why, ok := upgrade.Successor(x.nodes, x.s.Primary.Slot, x.primaryService().Selected, n.ID())
+			to, why, ok := upgrade.Successor(x.nodes, x.s.Primary, x.primaryService(), x.primaryService().Selected)
 			if ok && old.Enforced {
 				p.move(ferryman.Transition{Kind: ferryman.MoveBeginSwitchover, Node: to.ID(), By: n.Name() + " stops"})
 				return old.Length

@@ -76,6 +76,10 @@ func (x *situation) leave(p *proposal, n upgrade.Node) {
 		x.replacePrimary(p, n)
 		return
 	}
+	if x.single && x.founder(n) {
+		p.wait("no-primary", n.ID(), "%s leaves later: it holds the only database, which has no primary yet", n.Name())
+		return
+	}
 	if n.Leader {
 		x.handOver(p, n)
 		return
@@ -198,7 +202,7 @@ func (x *situation) replacePrimary(p *proposal, n upgrade.Node) {
 	if x.changing() != "" {
 		return
 	}
-	if to, why, ok := upgrade.Successor(x.nodes, x.s.Primary.Slot, x.s.Desired(ferryman.PartDatabase).Target, n.ID()); ok {
+	if to, why, ok := upgrade.Successor(x.nodes, x.s.Primary, x.primaryService(), x.s.Desired(ferryman.PartDatabase).Target); ok {
 		p.move(ferryman.Transition{Kind: ferryman.MoveBeginSwitchover, Node: to.ID(), By: n.Name() + " leaves"})
 	} else {
 		p.wait("switchover-candidate", n.ID(), "%s is the primary and cannot leave: %s", n.Name(), why)
@@ -253,7 +257,7 @@ func (x *situation) replaceable(p *proposal, dead []upgrade.Node) (out []upgrade
 			p.wait("primary-lost", n.ID(), "%s does not answer for %s; it is the primary, and its host is replaced after the database has another: bring it back, or look at the failover", n.Name(), silent)
 			continue
 		}
-		if x.s.Initialised && x.s.Primary.Epoch == 0 && n.ID() == x.s.Founder {
+		if x.founder(n) {
 			p.wait("no-primary", n.ID(), "%s does not answer for %s; it holds the only database: bring it back", n.Name(), silent)
 			continue
 		}

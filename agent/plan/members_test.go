@@ -147,6 +147,7 @@ func TestDead(t *testing.T) {
 	try(t, []row{
 		{"a node may be silent for a while", calm(3).silent("n3", 59*time.Second), "", ""},
 		{"then a host is asked for first", dead(), "request-hosts 3 remove [] lost [n3]", "hosts"},
+		{"beside that of one that leaves, which stays until then", calm(3).document(nodes(2)).member("n2", leaving).silent("n3", time.Minute), "request-hosts 3 remove [] lost [n3]", "hosts leave"},
 		{"silence is measured by each leader anew", newLeader(dead()), "", ""},
 		{"it stays a member until the newcomer is there", asked(dead(), time.Minute, 3, "n3"), "", "hosts"},
 		{"and has caught up", newcomer(asked(dead(), time.Minute, 3, "n3")).view("n4", func(v *ferryman.NodeView) { v.CaughtUp = false }), "", "swap"},
@@ -197,6 +198,8 @@ func TestHosts(t *testing.T) {
 		}
 		return x
 	}
+	leaves := func(x *sit) *sit { return x.member("n3", leaving).stopped("n3").silent("n2", time.Second) }
+	six := func(r *ferryman.HostRequest) { r.Total = 6 }
 	surplus := func(x *sit, names ...string) *sit { x.v.Hosts.Names = append(x.v.Hosts.Names, names...); return x }
 	agents := func(x *sit) *sit {
 		return x.rollout(func(d *ferryman.Document) { d.Agent.RestartGeneration = 1 }).carrying(ferryman.PartAgents, "n2")
@@ -218,6 +221,11 @@ func TestHosts(t *testing.T) {
 				asked(grow(), time.Hour, func(r *ferryman.HostRequest) { r.Answered = false }).failed(ferryman.OpRequestHosts, "n1", ago(2*time.Second)), "request-hosts 5 remove [] lost []", ""},
 			{"but not by a server that counts anew, which may have taken it",
 				minimal(asked(grow(), time.Minute, func(r *ferryman.HostRequest) { r.Answered = false })).failed(ferryman.OpRequestHosts, "n1", ago(time.Minute)), "", "hosts"},
+			{"those of nodes that leave come on top, as the api-server counts them", leaves(grow()), "request-hosts 6 remove [] lost []", "hosts"},
+			{"not of one that is gone", leaves(grow()).silent("n3", time.Hour), "request-hosts 5 remove [] lost []", "hosts"},
+			{"when it is gone fewer are asked for", asked(grow(), time.Minute, six), "request-hosts 5 remove [] lost []", "hosts"},
+			{"but not of a server that counts anew, while they boot", minimal(asked(grow(), time.Minute, six)), "", "hosts"},
+			{"which is not for ever", minimal(asked(grow(), time.Hour, six)), "request-hosts 5 remove [] lost []", "hosts"},
 			{"none while an agent is restarted", agents(grow()), "exit n2", "hosts"},
 			{"none while a node is in maintenance", grow().member("n3", maintenance(time.Minute)), "", "hosts"},
 			{"without an api-server a person is asked", noServer(grow()), "", "hosts"},

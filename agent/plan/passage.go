@@ -62,7 +62,7 @@ func later(a, b time.Time) time.Time {
 }
 
 func (x *situation) next(n upgrade.Node, pg ferryman.Passage) upgrade.Next {
-	_, _, can := upgrade.Successor(x.nodes, x.s.Primary.Slot, pg.Goal.Target, n.ID())
+	_, _, can := upgrade.Successor(x.nodes, x.s.Primary, x.primaryService(), pg.Goal.Target)
 	f := upgrade.Facts{Goal: pg.Goal, Engine: x.engine, Primary: x.s.Primary, PrimaryService: x.primaryService(),
 		CanSwitchOver: can || len(x.serve) > 1,
 		Ended: func(service string, op ferryman.Op) *ferryman.Step {
@@ -86,7 +86,7 @@ func (x *situation) switchAway(p *proposal, n upgrade.Node, pg ferryman.Passage)
 		p.wait(what, n.ID(), "%s waits for the end of the %s", n.Name(), what)
 		return
 	}
-	to, why, ok := upgrade.Successor(x.nodes, x.s.Primary.Slot, pg.Goal.Target, n.ID())
+	to, why, ok := upgrade.Successor(x.nodes, x.s.Primary, x.primaryService(), pg.Goal.Target)
 	if !ok {
 		p.wait("switchover-candidate", n.ID(), "%s is the primary and waits for a successor: %s", n.Name(), why)
 		return

@@ -55,8 +55,9 @@ func staged(n upgrade.Node, r ferryman.Release) bool {
 	return false
 }
 
-// prepare runs one preparation until it is done; attempts that fail end the
-// part, blockers are asked about again.
+// prepare runs one preparation until it is done. Attempts that fail end the
+// part; blockers are asked about again until progressDeadline, and so is an
+// instance that could not be asked: it may be what the release is to mend.
 func (x *situation) prepare(p *proposal, part ferryman.Part, pp ferryman.PartProgress, st ferryman.Step) bool {
 	tried := x.asked(st, pp.FirstStep)
 	failures := 0
@@ -79,7 +80,7 @@ func (x *situation) prepare(p *proposal, part ferryman.Part, pp ferryman.PartPro
 			return false
 		}
 	}
-	if failures >= attempts {
+	if failures >= attempts && (proves(st.Op) || x.since(pp.Progress) >= x.policy.ProgressDeadline.Std()) {
 		x.fail(p, part, pp, string(st.Op)+" on "+x.name(st.Node)+": "+lastReason(tried))
 		return false
 	}

@@ -62,7 +62,7 @@ func first(x *situation, p *proposal) {
 	if !x.s.Initialised || x.s.Accepted == nil {
 		return
 	}
-	for _, n := range x.serve {
+	for _, n := range x.nodes { // also one that leaves
 		if n.ID() != x.s.Founder {
 			continue
 		}
@@ -143,7 +143,7 @@ func towards(x *situation, p *proposal, sw *ferryman.Switchover) {
 	}
 	fences := x.tried(sw.From, sw.Slot, ferryman.OpFence, sw.FirstStep)
 	if len(fences) == 0 {
-		if why := upgrade.CannotSucceed(to, sw.Slot); why != "" {
+		if why := upgrade.CannotSucceed(to, x.s.Primary, x.primaryService()); why != "" {
 			p.wait("switchover-candidate", to.ID(), "the switchover waits for its successor: %s", why)
 			return
 		}

@@ -33,6 +33,7 @@ func TestPrimary(t *testing.T) {
 	try(t, []row{
 		{"nothing is to be done", calm(3), "", "complete"},
 		{"the initialised node is the first primary", unborn(), "primary n2 1 epoch 1", ""},
+		{"also when it leaves", unborn().document(nodes(2)).member("n2", leaving), "primary n2 1 epoch 1", "no-primary"},
 		{"the initialised node does not answer", unborn().silent("n2", time.Second), "", "no-primary"},
 		{"a stray primary is fenced at its own epoch",
 			calm(3).instance("n3", func(in *instance) { in.Writable, in.Epoch = true, 2 }), "fence n3 epoch 2", "stray-primary"},
@@ -116,6 +117,7 @@ func TestSwitchover(t *testing.T) {
 		t.Parallel()
 		try(t, []row{
 			{"it waits for a successor that does not stream", begun().instance("n2", func(in *instance) { in.Streaming = false }), "", "switchover-candidate"},
+			{"or streams from another", begun().instance("n2", func(in *instance) { in.Following = "n3:5000" }), "follow n2 epoch 3 from n1:5000", "switchover-candidate"},
 			{"the successor leaves", begun().member("n2", leaving).document(nodes(2)), "back-switchover; stop n2", ""},
 			{"the successor is gone", func() *sit { x := begun(); x.s.Switchover.To = "n9"; return x }(), "back-switchover", ""},
 			{"the old primary does not answer", begun().silent("n1", time.Second), "back-switchover", ""},

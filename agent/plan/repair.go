@@ -14,7 +14,7 @@ import (
 func repair(x *situation) (p proposal) {
 	for _, n := range x.nodes {
 		pg, carried := x.passages()[n.ID()]
-		stays := n.Member.Want == ferryman.WantActive || n.Member.Want == ferryman.WantLeaving && (n.Primary || x.ill() != "") || // what it holds may be needed
+		stays := n.Member.Want == ferryman.WantActive || n.Member.Want == ferryman.WantLeaving && (n.Primary || x.single && x.founder(n) || x.ill() != "") || // what it holds may be needed
 			n.Member.Want == ferryman.WantMaintenance && x.enforced() && !n.Primary && running(n) // who handed over before it stops follows first
 		if n.Suffrage == "" {
 			continue // it cannot read a step before it is admitted

@@ -49,6 +49,7 @@ func TestRepair(t *testing.T) {
 		{"a node that does not answer is left alone", calm(3).stopped("n2").silent("n2", time.Second), "", ""},
 		{"so is one in maintenance", calm(3).stopped("n2").member("n2", maintenance(time.Minute)), "", "maintenance"},
 		{"and one that leaves", calm(3).stopped("n2").member("n2", leaving).document(nodes(2)), "demote n2", ""},
+		{"but not one that holds the only database", unborn().stopped("n2").member("n2", leaving).document(nodes(2)), "start n2", "no-primary"},
 		{"and one that is not admitted yet", func() *sit { x := calm(3).stopped("n3"); delete(x.v.Raft, "n3"); return x }(), "admit n3; demote n2", ""},
 		{"a service that is not reported is asked for", calm(3).view("n2", func(v *ferryman.NodeView) { v.Status.Services = nil }), "", "no-service"},
 

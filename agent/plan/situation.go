@@ -120,6 +120,12 @@ func (x *situation) changing() string {
 	return ""
 }
 
+// founder tells that a node holds the database that was begun, before it has a
+// primary: all that there is.
+func (x *situation) founder(n upgrade.Node) bool {
+	return x.s.Initialised && x.s.Primary.Epoch == 0 && n.ID() == x.s.Founder
+}
+
 // primaryService is the recorded primary's service as last reported.
 func (x *situation) primaryService() ferryman.ServiceStatus {
 	st, _ := x.v.Nodes[x.s.Primary.Node].Status.Service(x.s.Primary.Slot)

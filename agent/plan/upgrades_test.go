@@ -74,6 +74,8 @@ func TestRolloutBegins(t *testing.T) {
 		{"a node that this leader has not heard of holds up all", newLeader(others(calm(3).upgrade()).view("n2", func(v *ferryman.NodeView) { *v = ferryman.NodeView{} })), "", "unreachable"},
 		{"staging is tried a few times", staging().failed(ferryman.OpStage, "n1", ago(time.Minute)).failed(ferryman.OpStage, "n1", ago(time.Minute)), "stage n1 2; stage n2 2; stage n3 2", ""},
 		{"and then the part has failed", thrice(staging(), ferryman.OpStage, "n1"), "part database reverting; stage n2 2; stage n3 2", ""},
+		{"an instance that could not be asked proves nothing", thrice(others(calm(3).upgrade()), ferryman.OpPreflight, "n2"), "preflight n2 2", ""},
+		{"until progressDeadline", thrice(slow(others(calm(3).upgrade())), ferryman.OpPreflight, "n2"), "part database reverting", ""},
 		{"attempts before this rollout do not count", thrice(calm(3), ferryman.OpPreflight, "n2").upgrade(), "preflight n1 2; preflight n2 2; preflight n3 2", ""},
 		{"a pause comes first", paused(staging()), "", "paused"},
 		{"so does the document's", staging().document(func(d *ferryman.Document) { d.Paused = true }), "", "paused"},
@@ -187,6 +189,7 @@ func TestPassage(t *testing.T) {
 	primary := func() *sit {
 		return ready(3).runs("n2", "2").carried("n2").runs("n3", "2").carried("n3").carrying(ferryman.PartDatabase, "n1")
 	}
+	before := func(in *instance) { in.Following, in.Epoch = "n4:5000", 2 } // the primary of then
 	noReturn := func(x *sit) *sit { return x.preflighted(ferryman.Result{NoReturn: true}) }
 	agent := func(version string) *sit {
 		x := calm(3).rollout(func(d *ferryman.Document) { d.Agent.RestartGeneration, d.Agent.Version = 1, version })
@@ -213,6 +216,7 @@ func TestPassage(t *testing.T) {
 			{"and has ended", carry().runs("n2", "2").did(ferryman.OpVerify, "n2", nil), "end-passage n2", ""},
 			{"the primary hands over first", primary(), "begin-switchover n2", ""},
 			{"to a successor that streams", primary().instance("n2", still).instance("n3", still), "follow n2 epoch 3 from n1:5000; follow n3 epoch 3 from n1:5000", "switchover-candidate"},
+			{"from the primary", primary().instance("n2", before).instance("n3", before), "follow n2 epoch 3 from n1:5000; follow n3 epoch 3 from n1:5000", "switchover-candidate"},
 			{"a release that is missing here is staged", carry().stopped("n2").release(v2), "stage n2 2; stage n1 2; stage n3 2", ""},
 			{"a failed step is tried again", times(selects(carry(), "2").stopped("n2"), 2, ferryman.OpStart), "start n2", ""},
 			{"who does not answer is waited for", carry().silent("n2", time.Second), "", "unreachable"},
@@ -263,6 +267,10 @@ func TestPassage(t *testing.T) {
 				calm(4).rollout(func(d *ferryman.Document) { d.Database.RestartGeneration = 1 }).preflighted(allowed).runs("n1", "1"), "begin-passage n2 database 1", ""},
 			{"after a superseded rollout there are never three versions",
 				ready(4).runs("n4", "0"), "begin-passage n4 database 1", ""},
+			{"also when nobody runs what was complete any more", ready(3).runs("n1", "0").runs("n2", "0").runs("n3", "0"), "begin-passage n2 database 1", ""},
+			{"nor by one that leaves", ready(4).document(nodes(3)).member("n4", func(m *ferryman.Member) { m.Want, m.Lost = ferryman.WantLeaving, true }).runs("n4", "0").silent("n4", time.Hour),
+				"remove n4; request-hosts 3 remove [n4] lost []", "versions"},
+			{"the way back begins with the one that makes three", reverting(ready(3).runs("n1", "0").runs("n2", "2").runs("n3", "2")), "begin-passage n1 database 1", ""},
 		})
 	})
 }

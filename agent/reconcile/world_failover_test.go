@@ -78,7 +78,7 @@ func (w *world) unheld(n *wnode, st ferryman.Step) bool {
 // answer is what an instance says of itself when it is asked what it holds.
 func (w *world) answer(n *wnode, st ferryman.Step) ferryman.Result {
 	r := ferryman.Result{Position: uint64(len(n.db.log)), History: n.db.history}
-	if !n.db.initialised {
+	if !n.db.initialised && st.Args.Epoch > 0 { // a rollout does not ask it to be the primary
 		r.Blockers = append(r.Blockers, "there are no data here")
 	}
 	if old, ok := w.before[n]; ok && w.plant == staleSurvey && st.Args.Alone {

@@ -143,7 +143,10 @@ func (w *world) request(n *wnode, epoch uint64, reply func(time.Duration, bool))
 		w.after(d, func() {
 			if w.link(from, to) {
 				w.later(to, 0, do)
-				n.cut = n.cut || last && w.faults
+				if last && w.faults {
+					w.log("%s is cut off", n.name)
+					n.cut, w.lastTrouble = true, w.now
+				}
 			}
 		})
 	}

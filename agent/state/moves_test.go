@@ -189,6 +189,30 @@ func TestRollout(t *testing.T) {
 			t.Errorf("generation %d is carried after %d (%s); want 3 after 2, superseded", s.Rollout.Generation, old.Generation, old.Parts[db].Status)
 		}
 	})
+	t.Run("nothing goes back beyond the point of no return", func(t *testing.T) {
+		asked := func(r ferryman.Result) ferryman.State {
+			s := apply(t, upgrading(t), steps(step(ferryman.OpPreflight, "n1")))
+			return apply(t, s, command{Outcomes: []ferryman.Outcome{done(s.LastStep, r)}})
+		}
+		to := func(s ferryman.State, name string) ferryman.State {
+			return apply(t, s, moves(begin(s, name, db)), moves(end(name)))
+		}
+		never := asked(ferryman.Result{NoReturn: true})
+		for _, tt := range []struct {
+			name string
+			in   ferryman.State
+			want string
+		}{
+			{"the primary took writes", to(never, "n1"), "2"},
+			{"and then it stood still", apply(t, to(never, "n1"), moves(part(db, ferryman.PartHalted))), "2"},
+			{"only a replica was carried", to(never, "n2"), "1"},
+			{"the engine can go back", to(asked(ferryman.Result{}), "n1"), "1"},
+		} {
+			if got := apply(t, tt.in, third).Rollout.Parts[db].From.Target.Version; got != tt.want {
+				t.Errorf("%s: the next rollout would go back to %s, want %s", tt.name, got, tt.want)
+			}
+		}
+	})
 	t.Run("time that was held counts for nothing", func(t *testing.T) {
 		for _, kinds := range [][2]ferryman.RequestKind{{ferryman.RequestPause, ferryman.RequestResume}, {ferryman.RequestFreeze, ferryman.RequestUnfreeze}} {
 			s := apply(t, one, ask(kinds[0], nil))

@@ -1,6 +1,8 @@
 package state
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"ferryman"
@@ -174,11 +176,19 @@ func (a *applier) goOn() error {
 	return nil
 }
 
-// reopen gives a part that stood still new attempts.
+// reopen gives a part that stood still new attempts. A node that was on its way
+// back is carried anew, from where it is: what fails on the way back must not
+// speak against what the part goes to.
 func (a *applier) reopen(part ferryman.Part, pp *ferryman.PartProgress) {
 	pp.Status, pp.Reason, pp.Progress, pp.FirstStep = ferryman.PartOpen, "", a.at, a.s.LastStep+1
-	for id, p := range a.s.Rollout.Passages {
-		if p.Part == part {
+	for _, id := range slices.Sorted(maps.Keys(a.s.Rollout.Passages)) {
+		p := a.s.Rollout.Passages[id]
+		switch {
+		case p.Part != part:
+		case !p.Goal.Target.Equal(pp.To.Target):
+			delete(a.s.Rollout.Passages, id)
+			a.event("passage", id, 0, false, "%s: %s is not carried back any more", part, a.name(id))
+		default:
 			p.FirstStep = a.s.LastStep + 1
 			a.s.Rollout.Passages[id] = p
 		}

@@ -123,6 +123,15 @@ func TestRequests(t *testing.T) {
 			t.Errorf("it is %+v, want open, with attempts counted from step %d", pp, s.LastStep+1)
 		}
 	})
+	t.Run("continue after a halt goes forward, also from a way back", func(t *testing.T) {
+		still := part(db, ferryman.PartHalted)
+		if s := apply(t, one, moves(still), ask(ferryman.RequestContinue, nil)); s.Rollout.Passages["id-n2"].FirstStep != s.LastStep+1 {
+			t.Errorf("the passages are %v, want n2's with new attempts", s.Rollout.Passages)
+		}
+		if s := apply(t, one, ask(ferryman.RequestAbort, nil), moves(still), ask(ferryman.RequestContinue, nil)); len(s.Rollout.Passages) != 0 {
+			t.Errorf("the passages are %v, want none that still goes back", s.Rollout.Passages)
+		}
+	})
 	t.Run("tokens that ran out are swept", func(t *testing.T) {
 		c := token(ferryman.RequestToken, "c", t0.Add(2*time.Hour))
 		c.At = t0.Add(time.Hour)

@@ -17,6 +17,7 @@ func (a *applier) open() {
 			kept.Parts = map[ferryman.Part]ferryman.PartProgress{}
 			for p, pp := range old.Parts {
 				if !pp.Status.Done() {
+					a.keepTo(p, pp)
 					pp.Status = ferryman.PartSuperseded
 				}
 				kept.Parts[p] = pp
@@ -38,6 +39,27 @@ func (a *applier) open() {
 	}
 	a.s.Rollout = r
 	a.event("rollout", "", 0, false, "the rollout of generation %d began", r.Generation)
+}
+
+// keepTo makes what a superseded part carried to the last complete version, once
+// the primary took writes there that the one before cannot read: nothing goes
+// back beyond the point of no return.
+func (a *applier) keepTo(part ferryman.Part, pp ferryman.PartProgress) {
+	primary := ""
+	for _, c := range pp.Carried {
+		if c.Node == a.s.Primary.Node {
+			primary = c.Version
+		}
+	}
+	noReturn := slices.ContainsFunc(a.s.Ledger, func(st ferryman.Step) bool {
+		return st.ID >= pp.FirstStep && st.Op == ferryman.OpPreflight && st.Outcome.Done() && st.Outcome.Result.NoReturn
+	})
+	if part != ferryman.PartDatabase || pp.Status == ferryman.PartReverting || !noReturn || primary != pp.To.Target.Version {
+		return
+	}
+	a.s.Complete = put(a.s.Complete, part, pp.To)
+	delete(a.s.Previous, part)
+	a.event("rollout", "", 0, false, "%s of generation %d count as complete: there is no way back from %s", part, a.s.Rollout.Generation, describe(pp.To.Target))
 }
 
 // supersede turns to the accepted document at a safe point: between two nodes,

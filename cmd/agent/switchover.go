@@ -44,12 +44,13 @@ func successor(r ferryman.Report, named []string) (string, error) {
 	if s.Primary.Epoch == 0 {
 		return "", fmt.Errorf("%w: there is no primary yet; `ferryman status` says why", ferryman.ErrRefused)
 	}
+	running, _ := r.View.Nodes[primary.ID].Status.Service(s.Primary.Slot)
 	var nodes []upgrade.Node
 	for _, m := range render.Members(r) {
 		nodes = append(nodes, nodeOf(r, m))
 	}
 	if len(named) == 0 {
-		to, why, ok := upgrade.Successor(nodes, s.Primary.Slot, s.Desired(ferryman.PartDatabase).Target, primary.ID)
+		to, why, ok := upgrade.Successor(nodes, s.Primary, running, s.Desired(ferryman.PartDatabase).Target)
 		if !ok {
 			return "", fmt.Errorf("%w: nobody can take over from %s now: %s", ferryman.ErrRefused, primary.Name, why)
 		}
@@ -62,7 +63,7 @@ func successor(r ferryman.Report, named []string) (string, error) {
 	case m.ID == primary.ID:
 		return "", fmt.Errorf("%w: %s is the primary already", ferryman.ErrRefused, m.Name)
 	}
-	if why := upgrade.CannotSucceed(nodeOf(r, m), s.Primary.Slot); why != "" {
+	if why := upgrade.CannotSucceed(nodeOf(r, m), s.Primary, running); why != "" {
 		return "", fmt.Errorf("%w: %s cannot become the primary now: %s", ferryman.ErrRefused, m.Name, why)
 	}
 	return m.Name, nil

@@ -116,7 +116,7 @@ func TestSuccessor(t *testing.T) {
 		r.State.Members[id] = ferryman.Member{ID: id, Name: name, Want: ferryman.WantActive, Services: []ferryman.Service{{Slot: "db"}}}
 		v := ferryman.NodeView{Known: true, Reachable: true, Status: ferryman.NodeStatus{Services: []ferryman.ServiceStatus{{
 			Service: ferryman.Service{Slot: "db"}, Unit: ferryman.UnitState{Active: true},
-			Instance: ferryman.Instance{Running: true, Healthy: true, Streaming: true, Position: 1 << 20}}}}}
+			Instance: ferryman.Instance{Running: true, Healthy: true, Role: ferryman.RoleReplica, Streaming: true, Epoch: 1, Position: 1 << 20}}}}}
 		change(&v)
 		r.View.Nodes[id] = v
 	}
