@@ -103,8 +103,12 @@ func (x *situation) behind(id ferryman.NodeID, svc ferryman.ServiceStatus) strin
 	return ""
 }
 
-// endedOften tells that the service was started again lately and did not last.
+// endedOften tells that the service was started again lately and did not last, or
+// that repair leaves it alone for that.
 func (x *situation) endedOften(node ferryman.NodeID, service string) bool {
+	if _, rest := x.rests(node, service); rest > 0 {
+		return true
+	}
 	recent := 0
 	for _, st := range x.tried(node, service, ferryman.OpStart, 0) {
 		if !st.Open() && st.Rule == ferryman.RuleRepair && x.now.Sub(st.Outcome.Ended) < time.Minute {

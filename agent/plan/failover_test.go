@@ -115,6 +115,7 @@ func TestLost(t *testing.T) {
 			{"it came up without its data", watched(3).instance("n1", func(in *instance) { in.Writable, in.Initialised, in.Healthy = false, false, false }), begins, ""},
 			{"it ended and is started again", crashed(), "start n1", ""},
 			{"it ended and cannot be started", crashed().failed(ferryman.OpStart, "n1", nil), begins, ""},
+			{"it is left alone because it did not last", repaired(repaired(repaired(crashed(), 5*time.Minute), 4*time.Minute), time.Second), begins, "flapping"},
 			{"it ended again and again", repaired(repaired(crashed(), 50*time.Second), 10*time.Second), begins + "; start n1", ""},
 			{"it ended twice, long ago", repaired(repaired(crashed(), 70*time.Second), 61*time.Second), "start n1", ""},
 			{"it is carried", upgrading().instance("n1", unwritable).down("n1", time.Hour), "begin-switchover n3; promote n1 epoch 3", ""},

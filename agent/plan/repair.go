@@ -127,19 +127,25 @@ func (x *situation) newcomers(complete ferryman.Known) ferryman.Known {
 // flapping holds a service back that was started and died again and again: it
 // would only hide what is wrong.
 func (x *situation) flapping(p *proposal, n upgrade.Node, s ferryman.ServiceStatus) bool {
-	recent := 0
+	recent, rest := x.rests(n.ID(), s.Slot)
+	if rest > 0 {
+		p.wait("flapping", n.ID(), "%s on %s ended %d times within ten minutes (%s); it is started again in %s", s.Slot, n.Name(), recent, s.Unit.Result, rest.Round(time.Second))
+		return true
+	}
+	return false
+}
+
+// rests says how often a service was started lately, and how long it is left
+// alone now because it did not last.
+func (x *situation) rests(node ferryman.NodeID, service string) (recent int, rest time.Duration) {
 	var last time.Time
-	for _, st := range x.tried(n.ID(), s.Slot, ferryman.OpStart, 0) {
+	for _, st := range x.tried(node, service, ferryman.OpStart, 0) {
 		if !st.Open() && x.now.Sub(st.Outcome.Ended) < 10*time.Minute {
 			recent++
 			last = st.Outcome.Ended
 		}
 	}
-	if rest := backoff(recent-1) - x.now.Sub(last); recent > 1 && rest > 0 {
-		p.wait("flapping", n.ID(), "%s on %s ended %d times within ten minutes (%s); it is started again in %s", s.Slot, n.Name(), recent, s.Unit.Result, rest.Round(time.Second))
-		return true
-	}
-	return false
+	return recent, max(0, backoff(recent-1)-x.now.Sub(last))
 }
 
 // initialise makes the first database, once, on the first node that is ready.
