@@ -66,7 +66,7 @@ var folders = []struct {
 	}},
 	{"cmd/agent/internal/render", []string{"."}},
 	{"cmd/agent", []string{
-		".", "agent", "agent/cluster", "agent/config", "agent/identity", "agent/rpc", "agent/source", "apiserver", "cmd/agent/internal/render",
+		".", "agent", "agent/cluster", "agent/config", "agent/identity", "agent/rpc", "agent/source", "agent/telemetry", "apiserver", "cmd/agent/internal/render",
 		"dbhooks/demodb", "demo", "systemd", "upgrade",
 	}},
 
@@ -84,6 +84,7 @@ var modules = map[string][]string{
 	"github.com/hashicorp/raft":                 {"agent/cluster"},
 	"github.com/hashicorp/raft-boltdb/v2":       {"agent/cluster"},
 	"github.com/klauspost/compress":             {"upgrade/install"},
+	"github.com/prometheus/client_golang":       {"agent/telemetry"},
 	"github.com/redis/go-redis/v9":              {"dbhooks/redis"},
 	"github.com/rogpeppe/go-internal":           nil, // tests of the command line
 	"github.com/spf13/cobra":                    {"cmd/agent"},

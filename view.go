@@ -12,6 +12,8 @@ type View struct {
 	Nodes map[NodeID]NodeView `json:"nodes"`
 	// Raft is the Raft group's configuration.
 	Raft map[NodeID]Suffrage `json:"raft"`
+	// Source is what this leader knows of the desired state's source.
+	Source SourceView `json:"source,omitzero"`
 	// Hosts is what the api-server last said of its hosts.
 	Hosts HostsView `json:"hosts"`
 	// Lease is what this leader knows of the primary's lease.
@@ -46,6 +48,18 @@ type NodeView struct {
 	// they are.
 	DownSince time.Time `json:"downSince,omitzero"`
 	// Error says why the last call failed.
+	Error string `json:"error,omitempty"`
+}
+
+// SourceView is what a leader knows of where the desired state comes from.
+type SourceView struct {
+	// Generation is that of the document that was fetched last, accepted or not;
+	// zero while none was, or where it names none that can be read.
+	Generation uint64 `json:"generation,omitempty"`
+	// Answered is when the source last answered, with a document or that there is
+	// no other one; zero while it has not.
+	Answered time.Time `json:"answered,omitzero"`
+	// Error says why it cannot be fetched now.
 	Error string `json:"error,omitempty"`
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
@@ -305,6 +306,22 @@ func (c control) Local(context.Context) (rpc.LocalReport, error) {
 	status, _ := c.n.board.look()
 	s, _ := c.n.store.State()
 	return rpc.LocalReport{Status: status, State: s, Leader: c.n.leaderNode()}, nil
+}
+
+// maxGoroutines bounds a dump, in bytes.
+const maxGoroutines = 4 << 20
+
+// Debug is what this agent knows of its own insides.
+func (c control) Debug(context.Context) (rpc.DebugReport, error) {
+	d := rpc.DebugReport{Raft: c.n.raft.Stats()}
+	s, _ := c.n.store.State()
+	for _, server := range c.n.raft.Configuration() {
+		id := ferryman.NodeID(server.ID)
+		d.Servers = append(d.Servers, rpc.RaftServer{Node: rpc.Node{ID: id, Name: s.Members[id].Name, Address: server.Address}, Suffrage: ferryman.Suffrage(server.Suffrage)})
+	}
+	stacks := make([]byte, maxGoroutines)
+	d.Goroutines = string(stacks[:runtime.Stack(stacks, true)])
+	return d, nil
 }
 
 // Token makes a join token and has the cluster remember its hash.

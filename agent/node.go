@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -44,11 +45,12 @@ type node struct {
 	hosts    reconcile.Hosts
 	granter  *lease.Granter
 	holder   *lease.Holder
-	guard    Guard
+	guard    *watchedGuard
 	loop     *reconcile.Loop
 	board    *board
 	wake     chan struct{} // hints for the loop
 
+	monitored  net.Listener  // nil where telemetry.listen is not set
 	leaseMoved chan struct{} // hints for the board
 	caughtUp   atomic.Bool   // the state is as new as what this node knew before it started
 
@@ -100,6 +102,9 @@ func open(ctx context.Context, cfg config.Config, deps Deps) (_ *node, err error
 		return nil, err
 	}
 	n.closers = append(n.closers, lock.Close)
+	if err := n.openTelemetry(); err != nil {
+		return nil, err
+	}
 	if n.id, err = nodeID(cfg.DataDir, n.deps.Rand); err != nil {
 		return nil, err
 	}
@@ -131,7 +136,7 @@ func open(ctx context.Context, cfg config.Config, deps Deps) (_ *node, err error
 
 // openRunner makes what runs the database of this node.
 func (n *node) openRunner(ctx context.Context) error {
-	n.guard = n.deps.Guard
+	g := n.deps.Guard
 	d := runner.Deps{
 		Services: n.deps.Services,
 		Units:    n.deps.Units,
@@ -148,8 +153,8 @@ func (n *node) openRunner(ctx context.Context) error {
 		}
 		n.closers = append(n.closers, host.close)
 		d.Services, d.Units, d.Store = host.services, host.units, host.releases
-		if n.guard == nil {
-			n.guard = host.guard
+		if g == nil {
+			g = host.guard
 		}
 	}
 	if d.Journal == nil {
@@ -158,9 +163,10 @@ func (n *node) openRunner(ctx context.Context) error {
 	for _, s := range d.Services {
 		n.services = append(n.services, s.Service)
 	}
-	if n.guard == nil {
-		n.guard = unguarded{}
+	if g == nil {
+		g = unguarded{}
 	}
+	n.guard = &watchedGuard{Guard: g}
 	n.openLease()
 	var err error
 	n.runner, err = runner.New(d)
@@ -293,6 +299,7 @@ func (n *node) run(ctx context.Context) error {
 	serving.start(func(ctx context.Context) { n.serve(ctx) })
 	serving.start(func(ctx context.Context) { n.control(ctx) })
 	serving.start(n.board.run)
+	serving.start(n.telemetry)
 	working.start(func(ctx context.Context) {
 		if err := n.runner.Loop(ctx); err != nil {
 			n.end(ending{err: fmt.Errorf("the runner: %w", err)})

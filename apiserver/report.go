@@ -5,24 +5,24 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
+	"time"
 
 	"ferryman/agent/source"
 )
 
-// maxReport is the size of the largest report that is taken, in bytes.
-const maxReport = 4 << 20
-
-// reports keeps the newest report of the cluster's leader.
+// reports keeps the newest report of the cluster's leader, and when it came.
 type reports struct {
 	mu  sync.Mutex
 	raw []byte
+	at  time.Time
 }
 
 // postStatus keeps a report as it is: whoever reads it may know more of it than
 // this server does.
 func (s *Server) postStatus(w http.ResponseWriter, r *http.Request) {
-	raw, ok := body(w, r, maxReport)
+	raw, ok := body(w, r, source.MaxReport)
 	if !ok {
 		return
 	}
@@ -31,14 +31,16 @@ func (s *Server) postStatus(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.reports.mu.Lock()
-	s.reports.raw = raw
+	s.reports.raw, s.reports.at = raw, time.Now()
 	s.reports.mu.Unlock()
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// getStatus gives the newest report as it came, and says by this server's own
+// clock how many seconds ago that was, in the header Age.
 func (s *Server) getStatus(w http.ResponseWriter, _ *http.Request) {
 	s.reports.mu.Lock()
-	raw := s.reports.raw
+	raw, at := s.reports.raw, s.reports.at
 	s.reports.mu.Unlock()
 	if raw == nil {
 		// Not a 404, which would say that the server keeps no reports.
@@ -46,6 +48,9 @@ func (s *Server) getStatus(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Age", strconv.FormatInt(int64(time.Since(at)/time.Second), 10))
+	w.Header().Set("Last-Modified", at.UTC().Format(http.TimeFormat))
 	_, _ = w.Write(raw)
 }
 

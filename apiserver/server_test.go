@@ -296,9 +296,12 @@ func TestStatusKeepsTheNewestReport(t *testing.T) {
 	if c.Minimal() {
 		t.Error("the reference server counts as minimal")
 	}
-	status, body, _ := call(t, r, request{method: "GET", path: "/status"})
+	status, body, header := call(t, r, request{method: "GET", path: "/status"})
 	if status != 200 || !strings.Contains(body, `"cluster":"orders"`) {
 		t.Errorf("got %d %s", status, body)
+	}
+	if at, err := http.ParseTime(header.Get("Last-Modified")); header.Get("Age") != "0" || err != nil || time.Since(at) > time.Minute {
+		t.Errorf("it came at %q, %q seconds ago, want just now", header.Get("Last-Modified"), header.Get("Age"))
 	}
 	if status, _, _ := call(t, r, request{method: "POST", path: "/status", body: "<html>"}); status != 400 {
 		t.Errorf("not JSON: got %d, want 400", status)

@@ -248,6 +248,9 @@ func (n *Node) Status() Status {
 	return s
 }
 
+// Stats are raft's own figures, as text, for a person who knows raft.
+func (n *Node) Stats() map[string]string { return n.raft.Stats() }
+
 // Configuration returns the newest configuration that this node has in its log,
 // committed or not, as raft itself uses it; empty before the node was added.
 func (n *Node) Configuration() []Server {

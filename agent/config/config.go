@@ -36,6 +36,7 @@ type Config struct {
 	// Maintenance is how long a stopped node may be away before it counts as dead.
 	Maintenance ferryman.Duration `yaml:"maintenance"`
 	Database    Database          `yaml:"database"`
+	Telemetry   Telemetry         `yaml:"telemetry"`
 	Log         Log               `yaml:"log"`
 }
 
@@ -126,6 +127,13 @@ type Database struct {
 	HealthListen string `yaml:"health_listen"`
 	// SyncReplicas is how many replicas must hold a write before it counts.
 	SyncReplicas int `yaml:"sync_replicas"`
+}
+
+// Telemetry is what the agent says of itself to machines.
+type Telemetry struct {
+	// Listen is where /livez, /readyz and /metrics are served over HTTP,
+	// host:port; empty means nowhere.
+	Listen string `yaml:"listen"`
 }
 
 // Log is what the agent writes to stderr.

@@ -117,6 +117,9 @@ func TestLoadRefuses(t *testing.T) {
 		"one port twice":    {text: strings.Replace(valid, "demodb,", "demodb, health_listen: ':2',", 1), want: []string{`agent.yaml:4: database.health_listen: ":2": is taken by database.address "127.0.0.1:2"`}},
 		"a port of agents":  {text: strings.Replace(valid, "demodb,", "demodb, health_listen: '127.0.0.1:7440',", 1), want: []string{"database.health_listen:", `is taken by node.listen ":7440"`}},
 		"witness's health":  {text: "node: {name: n1, witness: true}\nsource: {file: /x}\ndatabase: {health_listen: ':8'}\n", want: []string{"agent.yaml:3: database.health_listen: is set on a witness"}},
+		"metrics nowhere":   {text: valid + "telemetry: {listen: metrics}\n", want: []string{`agent.yaml:5: telemetry.listen: "metrics": must be host:port`}},
+		"metrics on a port": {text: valid + "telemetry: {listen: ':7440'}\n", want: []string{`agent.yaml:5: telemetry.listen: ":7440": is taken by node.listen ":7440"`}},
+		"one for both":      {text: strings.Replace(valid, "demodb,", "demodb, health_listen: ':8',", 1) + "telemetry: {listen: ':8'}\n", want: []string{`agent.yaml:5: telemetry.listen: ":8": is taken by database.health_listen ":8"`}},
 		"exec without path": {text: strings.Replace(valid, "demodb", "exec", 1), want: []string{"database.exec: must be set with engine exec"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -126,7 +126,10 @@ func (c Config) validate(file string, origin map[string]place) error {
 	v.positive("cluster.provision_timeout", c.Cluster.ProvisionTimeout)
 	v.positive("maintenance", c.Maintenance)
 	v.database(c.Database, c.Node.Witness)
-	v.healthListen(c)
+	if c.Telemetry.Listen != "" {
+		v.address("telemetry.listen", c.Telemetry.Listen, true)
+	}
+	v.ports(c)
 	v.log(c.Log)
 	return v.problems.err()
 }
@@ -219,17 +222,21 @@ func (c *checker) databaseListen(v string) {
 	}
 }
 
-// healthListen wants a port that nothing else of this configuration binds.
-func (c *checker) healthListen(cfg Config) {
+// ports wants those that answer monitoring and load balancers to be bound by
+// nothing else of this configuration.
+func (c *checker) ports(cfg Config) {
 	type port struct{ key, v string }
-	ports := []port{{"node.listen", cfg.Node.Listen}, {"database.listen", cfg.Database.Listen}}
+	taken := []port{{"node.listen", cfg.Node.Listen}, {"database.listen", cfg.Database.Listen}}
 	if cfg.Database.Listen == "" {
-		ports[1] = port{"database.address", cfg.Database.Address}
+		taken[1] = port{"database.address", cfg.Database.Address}
 	}
-	for _, p := range ports {
-		if overlap(cfg.Database.HealthListen, p.v) {
-			c.bad("database.health_listen", "%q: is taken by %s %q", cfg.Database.HealthListen, p.key, p.v)
+	for _, own := range []port{{"database.health_listen", cfg.Database.HealthListen}, {"telemetry.listen", cfg.Telemetry.Listen}} {
+		for _, other := range taken {
+			if overlap(own.v, other.v) {
+				c.bad(own.key, "%q: is taken by %s %q", own.v, other.key, other.v)
+			}
 		}
+		taken = append(taken, own)
 	}
 }
 

@@ -43,6 +43,7 @@ func (t *term) fetch() {
 		d := t.read(raw)
 		if !t.tell(func(t *term) {
 			t.sourceFailed("")
+			t.view.Source.Generation, t.view.Source.Answered = d.accepted.Document.Generation, time.Now()
 			t.pending, t.changed = d, true
 		}) {
 			return
@@ -57,6 +58,16 @@ func (t *term) read(raw []byte) *document {
 		a.Digest = hex.EncodeToString(sum[:])
 	}
 	return &document{accepted: a, err: err}
+}
+
+// seenSource is the source as a report has it.
+func (t *term) seenSource() ferryman.SourceView {
+	v := t.view.Source
+	v.Error = t.sourceErr
+	if s, ok := t.Source.(answering); ok {
+		v.Answered = s.Answered()
+	}
+	return v
 }
 
 func (t *term) sourceFailed(text string) {

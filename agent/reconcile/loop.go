@@ -46,6 +46,10 @@ type Source interface {
 	Fetch(ctx context.Context, etag string) (raw []byte, next string, err error)
 }
 
+// answering is a Source that says when it last answered, also that there is no
+// other document.
+type answering interface{ Answered() time.Time }
+
 // Hosts is the api-server's side of hosts and reports.
 type Hosts interface {
 	// Current returns the names of the hosts that the api-server has, and

@@ -491,7 +491,7 @@ func TestASourceThatIsBackIsNotComplainedAbout(t *testing.T) {
 		loop, stop := lead(g, &nodes{g: g, calls: map[uint64]int{}}, func(c *reconcile.Config) {
 			c.Source = f
 			c.Parse = func([]byte) (ferryman.Accepted, error) {
-				return ferryman.Accepted{}, errors.New("it is of no interest here")
+				return ferryman.Accepted{Document: ferryman.Document{Generation: 9}}, errors.New("it is of no interest here")
 			}
 		})
 		defer stop()
@@ -502,6 +502,9 @@ func TestASourceThatIsBackIsNotComplainedAbout(t *testing.T) {
 		time.Sleep(time.Minute + 50*time.Millisecond)
 		if !complains() {
 			t.Error("a source that fails is not told of")
+		}
+		if r, _ := loop.Report(); r.View.Source.Error != "nobody listens" || r.View.Source.Generation != 9 || r.View.Source.Answered.IsZero() {
+			t.Errorf("got %+v, want why it fails, and the generation that it gave before", r.View.Source)
 		}
 		time.Sleep(10 * time.Second)
 		if complains() {

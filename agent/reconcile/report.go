@@ -13,7 +13,7 @@ import (
 // publish makes what the leader knows readable by others.
 func (t *term) publish(s ferryman.State, now time.Time) {
 	v := t.view
-	v.Nodes = maps.Clone(v.Nodes)
+	v.Nodes, v.Source = maps.Clone(v.Nodes), t.seenSource()
 	old := t.loop.report.Swap(&ferryman.Report{Time: now, State: s, View: v, Decision: t.decision})
 	if old == nil || news(*old, s, v, t.decision) {
 		select {

@@ -23,6 +23,8 @@ type Control interface {
 	Cluster
 	// Local is what this node knows by itself.
 	Local(context.Context) (LocalReport, error)
+	// Debug is what an expert asks for beside that.
+	Debug(context.Context) (DebugReport, error)
 	// Token makes a join token and returns it as printed.
 	Token(context.Context, TokenRequest) (string, error)
 	// Stop makes the agent end as on SIGTERM. It answers before it ends.
@@ -43,6 +45,7 @@ func NewControlServer(backend Control, log *slog.Logger) *Server {
 				return backend.Request(ctx, r)
 			}),
 			question(s, callLocal, backend.Local),
+			question(s, callDebug, backend.Debug),
 			handle(s, callToken, backend.Token),
 			command(s, callStop, backend.Stop),
 		},
@@ -101,6 +104,11 @@ func (c *ControlClient) Request(ctx context.Context, r ferryman.Request) error {
 // Local implements Control.
 func (c *ControlClient) Local(ctx context.Context) (LocalReport, error) {
 	return ask[LocalReport](ctx, c, callLocal, none{})
+}
+
+// Debug implements Control.
+func (c *ControlClient) Debug(ctx context.Context) (DebugReport, error) {
+	return ask[DebugReport](ctx, c, callDebug, none{})
 }
 
 // Token implements Control.

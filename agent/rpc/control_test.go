@@ -76,6 +76,9 @@ func TestControl(t *testing.T) {
 	if l, err := c.Local(ctx); err != nil || l.Status.Name != "n1" {
 		t.Errorf("Local: %+v, %v", l, err)
 	}
+	if d, err := c.Debug(ctx); err != nil || d.Raft["term"] != "7" || d.Goroutines != "goroutine 1" {
+		t.Errorf("Debug: %+v, %v", d, err)
+	}
 	if s, err := c.Token(ctx, rpc.TokenRequest{TTL: ferryman.Duration(time.Hour)}); err != nil || s != "token for 1h0m0s" {
 		t.Errorf("Token: %q, %v", s, err)
 	}

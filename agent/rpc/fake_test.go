@@ -126,6 +126,10 @@ func (b *backend) Token(_ context.Context, req rpc.TokenRequest) (string, error)
 	return "token for " + req.TTL.String(), nil
 }
 
+func (b *backend) Debug(context.Context) (rpc.DebugReport, error) {
+	return rpc.DebugReport{Raft: map[string]string{"term": "7"}, Goroutines: "goroutine 1"}, nil
+}
+
 func (b *backend) Stop(_ context.Context, req rpc.StopRequest) error {
 	b.called()
 	b.mu.Lock()

@@ -98,5 +98,20 @@ type LocalReport struct {
 	Leader Node                `json:"leader,omitzero"` // empty while none is known
 }
 
+// DebugReport is what an agent knows of its own insides.
+type DebugReport struct {
+	// Raft are Raft's own statistics, Servers its configuration on this node.
+	Raft    map[string]string `json:"raft"`
+	Servers []RaftServer      `json:"servers"`
+	// Goroutines is what each of them does now.
+	Goroutines string `json:"goroutines,omitempty"`
+}
+
+// RaftServer is one node of the Raft group.
+type RaftServer struct {
+	Node
+	Suffrage ferryman.Suffrage `json:"suffrage"`
+}
+
 // none is the answer of a call that has nothing to say.
 type none struct{}

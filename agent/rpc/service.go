@@ -25,6 +25,7 @@ const (
 	callReport       = "Report"
 	callRequest      = "Request"
 	callLocal        = "Local"
+	callDebug        = "Debug"
 	callToken        = "Token"
 	callStop         = "Stop"
 )

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"ferryman"
 )
@@ -41,6 +43,9 @@ type Host struct {
 	// Address is name, or name:port where the server tells the port.
 	Address string
 }
+
+// MaxReport is the size of the largest report that is taken, in bytes.
+const MaxReport = 4 << 20
 
 // maxHostList is the size of the longest list that is read, in bytes.
 const maxHostList = 256 << 10
@@ -143,6 +148,34 @@ func (c *Client) Report(ctx context.Context, r ferryman.Report) error {
 	}
 	c.full.Store(true)
 	return nil
+}
+
+// ErrNoReport means that the server keeps reports and has none.
+var ErrNoReport = errors.New("no leader has reported yet")
+
+// LastReport returns the newest report that a leader pushed, and how long ago
+// that was by the server's clock. A server that keeps none is
+// ferryman.ErrUnsupported.
+func (c *Client) LastReport(ctx context.Context) (r ferryman.Report, age time.Duration, err error) {
+	u := c.connection.base.JoinPath(PathStatus)
+	got, err := c.connection.do(ctx, http.MethodGet, u, nil, nil, 0, MaxReport)
+	if err != nil {
+		return r, 0, fmt.Errorf("read the last report: %w", err)
+	}
+	if got.status == http.StatusNoContent {
+		return r, 0, fmt.Errorf("read the last report: GET %s: %w", u.Redacted(), ErrNoReport)
+	}
+	if err := json.Unmarshal(got.body, &r); err != nil {
+		return r, 0, fmt.Errorf("read the last report: GET %s: %w: the answer is not a report: %w", u.Redacted(), ferryman.ErrInvalid, err)
+	}
+	if r.Time.IsZero() {
+		return r, 0, fmt.Errorf("read the last report: GET %s: %w: the answer is not a report: it has no time", u.Redacted(), ferryman.ErrInvalid)
+	}
+	age = max(0, time.Since(r.Time)) // by two clocks, where the server does not say
+	if seconds, err := strconv.ParseUint(got.header.Get("Age"), 10, 31); err == nil {
+		age = time.Duration(seconds) * time.Second
+	}
+	return r, age, nil
 }
 
 // Minimal tells whether the server has the three conventional endpoints only,

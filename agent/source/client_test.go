@@ -110,3 +110,51 @@ func TestMinimalIsFoundOut(t *testing.T) {
 		}
 	}
 }
+
+func TestLastReport(t *testing.T) {
+	t.Parallel()
+	const report = `{"time":"2026-05-04T03:02:01Z","state":{"cluster":"orders"}}`
+	tests := []struct {
+		name string
+		code int
+		age  string
+		body string
+		want time.Duration
+		err  error
+	}{
+		{"by the server's clock", 200, "75", report, 75 * time.Second, nil},
+		{"none yet", 204, "", "", 0, source.ErrNoReport},
+		{"a server that keeps none", 404, "", "", 0, ferryman.ErrUnsupported},
+		{"one that takes some and gives none", 405, "", "", 0, ferryman.ErrUnsupported},
+		{"another token", 401, "", "", 0, source.ErrUnauthorized},
+		{"a sick server", 500, "", "", 0, ferryman.ErrUnavailable},
+		{"a web page", 200, "", "<html>", 0, ferryman.ErrInvalid},
+		{"JSON of another kind", 200, "1", `{"status":"ok"}`, 0, ferryman.ErrInvalid},
+		{"half a report", 200, "1", report[:20], 0, ferryman.ErrInvalid},
+		{"too much", 200, "1", strings.Repeat(" ", source.MaxReport+1), 0, source.ErrTooLarge},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := newClient(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.Method != "GET" || r.URL.Path != source.PathStatus {
+					t.Errorf("got %s %s", r.Method, r.URL.Path)
+				}
+				w.Header().Set("Age", test.age)
+				w.WriteHeader(test.code)
+				_, _ = io.WriteString(w, test.body)
+			})
+			r, age, err := c.LastReport(t.Context())
+			if !errors.Is(err, test.err) || err == nil && (r.State.Cluster != "orders" || age != test.want) {
+				t.Errorf("got %+v, %s, %v; want %s, %v", r.State, age, err, test.want, test.err)
+			}
+		})
+	}
+
+	// Without Age two clocks are compared, of which one may be ahead.
+	ahead := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	c := newClient(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"time":"`+ahead+`"}`) })
+	if _, age, err := c.LastReport(t.Context()); err != nil || age != 0 {
+		t.Errorf("got %s, %v; want 0", age, err)
+	}
+}

@@ -16,6 +16,7 @@ type File struct {
 	path  string
 	every time.Duration
 	told  string // the last error that was returned
+	answered
 }
 
 var _ Source = (*File)(nil)
@@ -42,6 +43,9 @@ func (f *File) Fetch(ctx context.Context, etag string) ([]byte, string, error) {
 	seen := false
 	for {
 		raw, err := f.read()
+		if err == nil {
+			f.answered.now()
+		}
 		switch {
 		case err != nil && err.Error() != f.told:
 			f.told = err.Error()

@@ -60,6 +60,9 @@ func TestFileTellsEachContentOnce(t *testing.T) {
 			t.Fatalf("unchanged for an hour: got %+v", got)
 		default:
 		}
+		if ago := time.Since(s.Answered()); ago > time.Second {
+			t.Errorf("it last answered %s ago, want at its last look: that nothing changed is an answer", ago)
+		}
 
 		replace(t, path, "nodes: 4") // the same size, another inode
 		changed := <-again
@@ -109,6 +112,9 @@ func TestFileTellsAnErrorOnce(t *testing.T) {
 		s := source.NewFile(path, time.Second)
 		if got := <-fetch(t.Context(), s, "x"); !errors.Is(got.err, fs.ErrNotExist) || got.next != "x" {
 			t.Errorf("missing: got %+v", got)
+		}
+		if at := s.Answered(); !at.IsZero() {
+			t.Errorf("a file that is not there answered at %s", at)
 		}
 		again := fetch(t.Context(), s, "")
 		time.Sleep(time.Minute)

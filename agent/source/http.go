@@ -18,6 +18,7 @@ type HTTP struct {
 
 	notBefore time.Time // of the next request
 	failures  int       // in a row
+	answered
 }
 
 var _ Source = (*HTTP)(nil)
@@ -65,6 +66,7 @@ func (h *HTTP) Fetch(ctx context.Context, etag string) ([]byte, string, error) {
 			return nil, etag, err
 		}
 		h.failures = 0
+		h.answered.now()
 		h.notBefore = time.Now().Add(breath)
 		if got.status != http.StatusNotModified {
 			tag = got.header.Get("ETag")

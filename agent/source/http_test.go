@@ -349,9 +349,15 @@ func TestHTTPBacksOff(t *testing.T) {
 				t.Errorf("gap %d: got %v, want three to five quarters of %v", i+1, gap, full)
 			}
 		}
+		if at := s.Answered(); !at.IsZero() {
+			t.Errorf("a server that never answered did so at %s", at)
+		}
 		up = true
 		if _, _, err := s.Fetch(t.Context(), ""); err != nil {
 			t.Error(err)
+		}
+		if at := s.Answered(); !at.Equal(time.Now()) {
+			t.Errorf("it answered at %s, want now", at)
 		}
 		up = false
 		_, _, _ = s.Fetch(t.Context(), "")

@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,6 +16,23 @@ type Source interface {
 	// tells it and calls again: Fetch itself waits before it bothers the other
 	// side anew. One caller at a time.
 	Fetch(ctx context.Context, etag string) (raw []byte, next string, err error)
+}
+
+// answered is when a source last answered, whether or not there was anything new.
+type answered struct{ at atomic.Pointer[time.Time] }
+
+func (a *answered) now() {
+	now := time.Now()
+	a.at.Store(&now)
+}
+
+// Answered is when the source last gave an answer, also one that there is no
+// other document; zero while it has not. Anybody may ask, at any time.
+func (a *answered) Answered() time.Time {
+	if at := a.at.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
 }
 
 // sleep waits for d, or returns why ctx ended before.

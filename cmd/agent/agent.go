@@ -3,12 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 
 	"github.com/spf13/cobra"
 
 	"ferryman/agent"
 	"ferryman/agent/config"
+	"ferryman/agent/telemetry"
 	"ferryman/systemd"
 )
 
@@ -43,7 +45,9 @@ func agentCommand() *cobra.Command {
 	return c
 }
 
-func newLogger(w interface{ Write([]byte) (int, error) }, l config.Log) *slog.Logger {
+// newLogger writes to w, and text to the journal with its fields where w is its
+// stream.
+func newLogger(w io.Writer, l config.Log) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
 		level = slog.LevelInfo
@@ -51,6 +55,11 @@ func newLogger(w interface{ Write([]byte) (int, error) }, l config.Log) *slog.Lo
 	options := &slog.HandlerOptions{Level: level}
 	if l.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	if telemetry.OnJournal(w) {
+		if h, err := telemetry.NewJournal(telemetry.JournalSocket, w, level); err == nil {
+			return slog.New(h)
+		} // else its stream takes lines
 	}
 	return slog.New(slog.NewTextHandler(w, options))
 }

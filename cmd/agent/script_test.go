@@ -30,7 +30,7 @@ func TestScript(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Defer(func() { endDatabases(t, env.WorkDir) })
-			for _, name := range []string{"PEER", "DB"} {
+			for _, name := range []string{"PEER", "DB", "METRICS", "API"} {
 				address, err := freeAddress()
 				if err != nil {
 					return err

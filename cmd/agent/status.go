@@ -15,8 +15,13 @@ import (
 
 func statusCommand() *cobra.Command {
 	var v viewer
+	var o outside
 	c := &cobra.Command{Use: "status", Short: "Show who is who, what happens, and why it waits", Args: cobra.NoArgs,
+		Long: "Show who is who, what happens, and why it waits: as the leader says it by way of the agent of this host, or,\nwith --api-server, as it last reported it there. That works from anywhere, and reaches no host of the cluster.",
 		RunE: func(c *cobra.Command, _ []string) error {
+			if o.asked(c) {
+				return o.show(c, &v)
+			}
 			err := v.show(c, page{table: render.Status, data: func(r ferryman.Report) any { return r }})
 			var status exitStatus
 			if errors.As(err, &status) && status.code == exitUnreachable && !v.watch {
@@ -25,6 +30,7 @@ func statusCommand() *cobra.Command {
 			return err
 		}}
 	v.flags(c, true)
+	o.flags(c)
 	return c
 }
 
