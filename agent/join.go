@@ -228,6 +228,8 @@ func (n *node) enrol(ctx context.Context) error {
 			return err
 		}
 		n.log.Warn("no certificate yet; asking again", "error", err)
+		n.say("has no certificate yet: %v", err)
+		n.patience(retryLast + slack)
 		pause(ctx, retry)
 	}
 }

@@ -161,7 +161,7 @@ func RunGuard(ctx context.Context, path string, standby bool, version string, lo
 		Engine: func(ctx context.Context) (dbhooks.Engine, error) {
 			return NewEngine(ctx, spec.Engine, spec.Database, spec.PasswordFile, spec.Exec)
 		},
-		Watchdog: systemd.Watchdog,
+		Watchdog: func(ctx context.Context) error { return systemd.Watchdog(ctx, nil) },
 		Ready: func() {
 			if err := systemd.Ready(); err != nil {
 				log.Warn("systemd was not told that the guard holds", "error", err)

@@ -23,6 +23,7 @@ import (
 	"ferryman/agent/rpc"
 	"ferryman/agent/runner"
 	"ferryman/agent/state"
+	"ferryman/systemd"
 )
 
 // node is an agent that was opened: it holds its data directory, its port and
@@ -300,6 +301,7 @@ func (n *node) run(ctx context.Context) error {
 	serving.start(func(ctx context.Context) { n.control(ctx) })
 	serving.start(n.board.run)
 	serving.start(n.telemetry)
+	serving.start(n.notify)
 	working.start(func(ctx context.Context) {
 		if err := n.runner.Loop(ctx); err != nil {
 			n.end(ending{err: fmt.Errorf("the runner: %w", err)})
@@ -324,6 +326,9 @@ func (n *node) run(ctx context.Context) error {
 		why = ending{stop: true, leave: n.cfg.LeaveOnTerminate, why: "the agent was told to stop"}
 	}
 	n.log.Info("the agent ends", "why", cmp.Or(why.why, fmt.Sprint(why.err)))
+	if err := systemd.Stopping(); err != nil {
+		n.log.Debug("the service manager was not told that the agent ends", "error", err)
+	}
 
 	// To leave takes a leader that carries it out, which may be this node.
 	if why.leave {

@@ -11,8 +11,8 @@ import (
 	"ferryman/agent/rpc"
 )
 
-// The bounds of the steps of a shutdown. A service manager usually kills after
-// 90 s.
+// The bounds of the steps of a shutdown. Before each the service manager is asked
+// for as much time, and for slack.
 const (
 	askWithin      = 3 * time.Second
 	transferWithin = 6 * time.Second
@@ -20,6 +20,7 @@ const (
 	leaveWithin    = time.Minute
 	heardWithin    = 3 * time.Second
 	quitWithin     = 10 * time.Second
+	slack          = 10 * time.Second
 )
 
 // farewell waits, within bounds, until the leader has heard that this node
@@ -46,6 +47,7 @@ func (n *node) farewell() {
 // quitGuard ends the guard of a node that has left, which nobody would look
 // after any more.
 func (n *node) quitGuard() {
+	n.patience(quitWithin + slack)
 	ctx, cancel := context.WithTimeout(context.Background(), quitWithin)
 	defer cancel()
 	if err := n.guard.Quit(ctx); err != nil {
@@ -61,6 +63,7 @@ func (n *node) leave(why ending) error {
 		n.log.Warn("the last node of a cluster cannot leave it; it only stops")
 		return nil
 	}
+	n.patience(leaveWithin + slack)
 	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
 	defer cancel()
 	asked := false
@@ -95,6 +98,7 @@ func (n *node) stepAside(why ending) {
 	if len(s.Members) <= 1 {
 		return
 	}
+	n.patience(askWithin + transferWithin + slack)
 	told := false
 	if why.stop && !why.leave {
 		ctx, cancel := context.WithTimeout(context.Background(), askWithin)
@@ -120,6 +124,7 @@ func (n *node) stepAside(why ending) {
 // agent for its lease: another became the primary and this one follows it, or
 // the lease covers the absence.
 func (n *node) outlast() {
+	n.patience(handOverWithin + slack)
 	late := time.After(handOverWithin)
 	for {
 		moved := n.store.Changed()

@@ -2,6 +2,7 @@ package systemd_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -52,7 +53,7 @@ func TestWatchdog(t *testing.T) {
 	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- systemd.Watchdog(ctx) }()
+	go func() { done <- systemd.Watchdog(ctx, nil) }()
 	for range 3 {
 		if got, want := next(), "WATCHDOG=1"; got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -63,8 +64,49 @@ func TestWatchdog(t *testing.T) {
 		t.Error(err)
 	}
 	t.Setenv("WATCHDOG_USEC", "")
-	if err := systemd.Watchdog(t.Context()); err != nil { // and does not wait
+	if err := systemd.Watchdog(t.Context(), nil); err != nil { // and does not wait
 		t.Errorf("where nothing is watched: %v", err)
+	}
+}
+
+func TestWatchdogOfOneThatHangs(t *testing.T) {
+	next := listen(t)
+	t.Setenv("WATCHDOG_USEC", "1000")
+	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	asked := 0
+	alive := func(context.Context) error {
+		if asked++; asked == 2 {
+			return errors.New("the loop\nstands still")
+		}
+		return nil
+	}
+	go func() { done <- systemd.Watchdog(ctx, alive) }()
+	for _, want := range []string{"WATCHDOG=1", "STATUS=hangs, and will be ended by the watchdog: the loop stands still", "WATCHDOG=1"} {
+		if got := next(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSayings(t *testing.T) {
+	next := listen(t)
+	for want, say := range map[string]func() error{
+		"STOPPING=1":                  systemd.Stopping,
+		"STATUS=a b":                  func() error { return systemd.Say("a\n b") },
+		"EXTEND_TIMEOUT_USEC=1500000": func() error { return systemd.Extend(1500 * time.Millisecond) },
+	} {
+		if err := say(); err != nil {
+			t.Fatal(err)
+		}
+		if got := next(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 
