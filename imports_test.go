@@ -40,6 +40,7 @@ var folders = []struct {
 	{"upgrade/install/fake", []string{".", "upgrade/install"}},
 
 	{"agent/config", []string{"."}},
+	{"agent/setup", []string{"agent/config"}},
 	{"agent/telemetry", []string{"."}},
 	{"agent/state", []string{"."}},
 	{"agent/plan", []string{".", "upgrade"}},
@@ -66,7 +67,7 @@ var folders = []struct {
 	}},
 	{"cmd/agent/internal/render", []string{"."}},
 	{"cmd/agent", []string{
-		".", "agent", "agent/cluster", "agent/config", "agent/identity", "agent/rpc", "agent/source", "agent/telemetry", "apiserver", "cmd/agent/internal/render",
+		".", "agent", "agent/cluster", "agent/config", "agent/identity", "agent/rpc", "agent/setup", "agent/source", "agent/telemetry", "apiserver", "cmd/agent/internal/render",
 		"dbhooks/demodb", "demo", "systemd", "upgrade",
 	}},
 

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"ferryman"
@@ -30,6 +32,7 @@ type host struct {
 
 type units interface {
 	runner.Units
+	Restart(ctx context.Context, u systemd.Unit) error
 	Target(ctx context.Context, name string) (systemd.Target, error)
 	Close() error
 }
@@ -75,8 +78,50 @@ func openHost(ctx context.Context, cfg config.Config, version string, log *slog.
 	}
 	s.Mark = func(epoch uint64) error { return dbhooks.FenceMarker(db.DataDir, epoch) }
 	h.services = []runner.Service{s}
-	h.guard = newKeeper(cfg, version, s, h.units)
+	k := newKeeper(cfg, version, s, h.units)
+	if db.Supervisor == config.SupervisorSystemd {
+		if err = k.useUnit(ctx, log); err != nil {
+			return h, err
+		}
+	}
+	h.guard = k
 	return h, nil
+}
+
+// DatabaseCommand is how the database of this node is run, for the unit that
+// runs it: without writes, from the release that is current. It prepares what
+// the start needs.
+func DatabaseCommand(ctx context.Context, cfg config.Config, log *slog.Logger) (dbhooks.Command, error) {
+	db := cfg.Database
+	if db.Engine == "" {
+		return dbhooks.Command{}, fmt.Errorf("%w: this node runs no database: database.engine is not set", ferryman.ErrInvalid)
+	}
+	home, err := currentHome(db, log)
+	if err != nil {
+		return dbhooks.Command{}, err
+	}
+	engine, err := newEngine(ctx, db)
+	if err != nil {
+		return dbhooks.Command{}, err
+	}
+	return engine.Command(ctx, home)
+}
+
+// currentHome is the directory of the release that is current; empty where none
+// is managed. It makes nothing: a database's unit may write next to nowhere.
+func currentHome(db config.Database, log *slog.Logger) (string, error) {
+	if _, err := os.Stat(db.Home); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	releases, err := install.Open(db.Home, install.Options{Log: log})
+	if err != nil {
+		return "", err
+	}
+	current, err := releases.Current(db.Engine)
+	if errors.Is(err, install.ErrNone) {
+		return "", nil
+	}
+	return current.Path, err
 }
 
 func newEngine(ctx context.Context, db config.Database) (dbhooks.Engine, error) {

@@ -17,12 +17,21 @@ import (
 	"ferryman/systemd"
 )
 
+// guardUnit keeps the guard where systemd runs the database, and unitDir is then
+// the guard's own: both are the package's (packaging/systemd).
+const (
+	guardUnit = "ferryman-guard.service"
+	unitDir   = "/run/ferryman/guard"
+)
+
 // keeper is the agent's end of its guard. The guard is started with the first
 // call that needs it, and by a newer agent in the place of an older one's.
 type keeper struct {
 	version string
 	spec    guard.Spec
 	target  func(context.Context) (systemd.Target, error)
+	units   units
+	kept    bool // by its unit
 
 	mu     sync.Mutex
 	client *guard.Client
@@ -31,7 +40,7 @@ type keeper struct {
 // newKeeper describes the guard of one service.
 func newKeeper(cfg config.Config, version string, s runner.Service, units units) *keeper {
 	db := cfg.Database
-	k := &keeper{version: version, target: func(ctx context.Context) (systemd.Target, error) { return units.Target(ctx, s.Unit) }}
+	k := &keeper{version: version, units: units, target: func(ctx context.Context) (systemd.Target, error) { return units.Target(ctx, s.Unit) }}
 	k.spec = guard.Spec{Dir: guardDir(cfg), Marker: db.DataDir, Listen: db.HealthListen}
 	if db.HealthListen != "" {
 		k.spec.Engine, k.spec.Database, k.spec.Exec, k.spec.PasswordFile = db.Engine, engineConfig(db), db.Exec, db.PasswordFile
@@ -40,6 +49,19 @@ func newKeeper(cfg config.Config, version string, s runner.Service, units units)
 }
 
 func guardDir(cfg config.Config) string { return filepath.Join(cfg.DataDir, "guard") }
+
+// useUnit has the guard's unit keep it, if the host has one.
+func (k *keeper) useUnit(ctx context.Context, log *slog.Logger) error {
+	_, err := k.units.Status(ctx, guardUnit)
+	if errors.Is(err, systemd.ErrNoUnit) {
+		log.Warn("the guard is a child of the agent, as its unit is not installed", "unit", guardUnit)
+		return nil
+	}
+	if err == nil {
+		k.kept, k.spec.Dir = true, unitDir
+	}
+	return err
+}
 
 // open starts the guard if need be.
 func (k *keeper) open(ctx context.Context) (*guard.Client, error) {
@@ -54,6 +76,13 @@ func (k *keeper) open(ctx context.Context) (*guard.Client, error) {
 	}
 	spec := k.spec
 	spec.Target = target
+	if k.kept {
+		client, err := k.openUnit(ctx, spec)
+		if err == nil {
+			k.client = client
+		}
+		return client, err
+	}
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -73,13 +102,49 @@ func (k *keeper) open(ctx context.Context) (*guard.Client, error) {
 	return client, nil
 }
 
-// Check implements lease.Guard.
+// openUnit starts the guard's unit, and starts it anew where it is for something
+// else or of another version. Its state is in a file: it goes on with the same
+// deadline.
+func (k *keeper) openUnit(ctx context.Context, spec guard.Spec) (*guard.Client, error) {
+	client, err := guard.Start(ctx, spec, "")
+	if err == nil {
+		st, err := client.Check(ctx)
+		if err == nil && st.Version == k.version {
+			return client, nil
+		}
+	}
+	if err := k.units.Restart(ctx, systemd.Unit{Name: guardUnit}); err != nil {
+		return nil, err
+	}
+	return guard.Start(ctx, spec, "")
+}
+
+// Check implements lease.Guard. A guard whose unit was stopped is started again
+// by the next call.
 func (k *keeper) Check(ctx context.Context) error {
 	client, err := k.open(ctx)
 	if err == nil {
 		_, err = client.Check(ctx)
 	}
+	if err != nil && k.kept {
+		k.forget()
+	}
 	return err
+}
+
+func (k *keeper) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.client = nil
+}
+
+// end ends the guard. The next call starts it again.
+func (k *keeper) end(ctx context.Context, client *guard.Client) error {
+	if !k.kept {
+		return client.Quit(ctx)
+	}
+	k.forget()
+	return k.units.Stop(ctx, guardUnit)
 }
 
 // Arm implements lease.Guard. A fence of before at the same epoch is taken note
@@ -125,7 +190,7 @@ func (k *keeper) Dismiss(ctx context.Context) error {
 		_, err = client.Release(ctx)
 	}
 	if err == nil && k.spec.Listen == "" {
-		err = client.Quit(ctx)
+		err = k.end(ctx, client)
 	}
 	return err
 }
@@ -140,7 +205,7 @@ func (k *keeper) Quit(ctx context.Context) error {
 	}
 	client, err := k.open(ctx)
 	if err == nil {
-		err = client.Quit(ctx)
+		err = k.end(ctx, client)
 	}
 	return err
 }

@@ -76,9 +76,9 @@ func newRoot() *cobra.Command {
 	}
 	add(groupWatch, "See what happens:", statusCommand(), nodesCommand(), planCommand(), rolloutCommand(), eventsCommand(), debugCommand())
 	add(groupChange, "Ask for something:", switchoverCommand(), failoverCommand(), restartCommand(), freezeCommand(), unfreezeCommand(), adoptCommand(), stopCommand(), leaveCommand())
-	add(groupSetUp, "Set up:", initCommand(), joinCommand(), certsCommand(), configCommand(), desiredCommand())
+	add(groupSetUp, "Set up:", setupCommand(), initCommand(), joinCommand(), certsCommand(), configCommand(), desiredCommand())
 	add(groupRun, "Run:", agentCommand(), apiServerCommand(), demoCommand())
-	root.AddCommand(demoAPIServerCommand(), demodbCommand(), guardCommand(), versionCommand(), exitCodesTopic())
+	root.AddCommand(demoAPIServerCommand(), demodbCommand(), databaseCommand(), guardCommand(), manCommand(), versionCommand(), exitCodesTopic())
 	return root
 }
 
