@@ -1,12 +1,16 @@
 package packaging_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"ferryman/agent/guard"
 )
 
 // These run as root on a host that may be thrown away: scripts/lab/host gives one, and says so.
@@ -205,6 +209,27 @@ func redisSays(t *testing.T, args ...string) string {
 	return strings.TrimSpace(out)
 }
 
+// askGuard sends one request to the guard's unit.
+func askGuard(t *testing.T, request string) (st guard.Status) {
+	t.Helper()
+	conn, err := net.Dial("unix", "/run/ferryman/guard/guard.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var reply struct {
+		guard.Status
+		Error string
+	}
+	if _, err = fmt.Fprintln(conn, request); err == nil {
+		err = json.NewDecoder(conn).Decode(&reply)
+	}
+	if err != nil || reply.Error != "" {
+		t.Fatalf("the guard, asked %s: got %+v, %v", request, reply, err)
+	}
+	return reply.Status
+}
+
 // TestDatabaseOfTheHost is Debian's redis-server, which is started at boot and always again, made the cluster's.
 func TestDatabaseOfTheHost(t *testing.T) {
 	onHost(t)
@@ -293,6 +318,26 @@ func TestDatabaseOfTheHost(t *testing.T) {
 	eventually(t, "READONLY", "redis-cli", "set", "b", "2")
 	if now, by := property(t, unit, "InvocationID"), property(t, unit, "NRestarts"); now == start || by != "0" {
 		t.Errorf("after a kill: invocation %s, before %s, and systemd started it %s times by itself; want another, and 0", now, start, by)
+	}
+
+	// The guard ends the database at its deadline, without the agent, and although it was itself killed since it heard of it. It may do so as the same
+	// user alone, into whose user namespace it does not belong.
+	must(t, "systemctl", "stop", "ferryman")
+	must(t, "systemctl", "start", unit)
+	st := askGuard(t, `{"op":"check"}`)
+	askGuard(t, fmt.Sprintf(`{"op":"arm","epoch":%d,"deadline":%d}`, st.Epoch+1, guard.Boottime()+3*time.Second))
+	pid = property(t, "ferryman-guard", "MainPID")
+	must(t, "kill", "-9", pid)
+	eventually(t, "signal", "systemctl", "show", "--value", "--property=Result", unit)
+	if got := property(t, unit, "ActiveState"); got != "failed" {
+		t.Errorf("the database after the deadline: got %s, want failed", got)
+	}
+	eventually(t, "fenced the database", "journalctl", "--no-pager", "--unit=ferryman-guard")
+	if now := askGuard(t, `{"op":"check"}`); now.Fenced != st.Epoch+1 || now.Armed {
+		t.Errorf("the guard after the deadline: got %+v; want epoch %d fenced", now, st.Epoch+1)
+	}
+	if marker := must(t, "cat", "/var/lib/redis/ferryman-marker.json"); !strings.Contains(marker, `"fenced":true`) {
+		t.Errorf("the marker after the deadline: got %s", marker)
 	}
 
 	// Undone.
