@@ -234,7 +234,7 @@ func askGuard(t *testing.T, request string) (st guard.Status) {
 func TestDatabaseOfTheHost(t *testing.T) {
 	onHost(t)
 	const unit = "redis-server"
-	apt(t, "install", packages(t, "first", "deb")[0])
+	apt(t, "install", unit, packages(t, "first", "deb")[0])
 	before := strings.TrimSpace(must(t, "systemctl", "is-enabled", unit))
 	if restart := property(t, unit, "Restart"); before != "enabled" || restart != "always" {
 		t.Fatalf("redis-server as Debian has it: got %s at boot, and restart %s", before, restart)
@@ -255,7 +255,7 @@ func TestDatabaseOfTheHost(t *testing.T) {
 	}
 
 	// By hand it comes up without writes.
-	must(t, "systemctl", "start", unit)
+	must(t, "systemctl", "restart", unit)
 	eventually(t, "PONG", "redis-cli", "ping")
 	if got := redisSays(t, "set", "a", "1"); !strings.HasPrefix(got, "READONLY") {
 		t.Errorf("a write to a server that was started by hand: got %q, want READONLY", got)
