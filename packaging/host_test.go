@@ -200,6 +200,27 @@ func TestPackageOnAHost(t *testing.T) {
 	if err := os.Unsetenv("FERRYMAN_PURGE"); err != nil {
 		t.Fatal(err)
 	}
+
+	// One that left its cluster is not started again and again, and its data go without a word.
+	apt(t, "install", first)
+	write(t, config, edited)
+	write(t, "/etc/ferryman/desired.yaml", "{\"NumberReplicas\": 1}\n")
+	must(t, "chgrp", "ferryman", config, "/etc/ferryman/desired.yaml")
+	must(t, "runuser", "-u", "ferryman", "--", "ferryman", "init", "lab")
+	must(t, "systemctl", "start", "ferryman")
+	eventually(t, "leads; db is primary", "systemctl", "show", "--value", "--property=StatusText", "ferryman")
+	must(t, "systemctl", "stop", "ferryman")
+	must(t, "kill", "-9", demodb(t))
+	must(t, "sed", "-i", `1s/^{/{"departed":"as this test says",/`, "/var/lib/ferryman/journal.json")
+	must(t, "systemctl", "start", "ferryman")
+	eventually(t, "inactive", "systemctl", "show", "--value", "--property=ActiveState", "ferryman")
+	if got := property(t, "ferryman", "NRestarts"); got != "0" {
+		t.Errorf("the agent of a node that left: started again %s times", got)
+	}
+	if out = apt(t, "purge", "ferryman"); strings.Contains(out, "member of its cluster") {
+		t.Errorf("the purge of a node that left: got\n%s", out)
+	}
+	exists(t, "/var/lib/ferryman", false)
 }
 
 // redisSays asks the server on this host.

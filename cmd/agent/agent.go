@@ -36,6 +36,9 @@ func agentCommand() *cobra.Command {
 				return exitStatus{code: exitRestart}
 			}
 			if errors.Is(err, agent.ErrDeparted) {
+				// systemd takes one that ends before it was ready for a failure, and starts it again.
+				_ = systemd.Ready()
+				_ = systemd.Say(err.Error())
 				fmt.Fprintln(c.ErrOrStderr(), "ferryman:", err)
 				return nil // it is over, and not to be started again
 			}
