@@ -8,10 +8,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"ferryman/agent/config"
+	"ferryman/agent/setup"
 )
 
 // defaultConfig is where an agent's configuration is.
-const defaultConfig = "/etc/ferryman/agent.yaml"
+const defaultConfig = setup.DefaultConfig
 
 // socketEnv names the control socket for people's verbs.
 const socketEnv = "FERRYMAN_SOCKET"
