@@ -275,6 +275,13 @@ func TestDatabaseOfTheHost(t *testing.T) {
 		t.Errorf("Restart of redis-server: got %s", got)
 	}
 
+	if got := property(t, "ferryman", "After"); !strings.Contains(got, unit+".service") {
+		t.Errorf("the agent is stopped before: got %s; want redis-server.service among them", got)
+	}
+	if got := property(t, unit, "Requires") + property(t, unit, "Wants") + property(t, unit, "BindsTo") + property(t, unit, "PartOf"); strings.Contains(got, "ferryman") {
+		t.Errorf("the database's unit depends on the agent's: %s", got)
+	}
+
 	// By hand it comes up without writes.
 	must(t, "systemctl", "restart", unit)
 	eventually(t, "PONG", "redis-cli", "ping")

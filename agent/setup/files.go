@@ -62,11 +62,12 @@ func files(cfg config.Config, configPath string, db *database) []file {
 		}
 		return []file{{dropInOf(agentUnit), header + "[Service]\n" + writable(writes)}}
 	}
-	who := header + fmt.Sprintf("[Service]\n# The database's user: to the agent and the guard belong its data, and its end.\nUser=%s\n", db.user)
+	first := fmt.Sprintf("[Unit]\n# When the host shuts down, the agent hands the primary over before its database is stopped.\nAfter=%s\n", db.unit)
+	who := fmt.Sprintf("[Service]\n# The database's user: to the agent and the guard belong its data, and its end.\nUser=%s\n", db.user)
 	return []file{
 		{dropInOf(db.unit), databaseDropIn(cfg, configPath, db)},
-		{dropInOf(agentUnit), who + writable(writes)},
-		{dropInOf(guardUnit), who + writable([]string{cfg.Database.DataDir})},
+		{dropInOf(agentUnit), header + first + who + writable(writes)},
+		{dropInOf(guardUnit), header + who + writable([]string{cfg.Database.DataDir})},
 		{polkitRule, rule(db)},
 		{restarts, header + fmt.Sprintf("$nrconf{override_rc}{qr(^%s$)} = 0;\n", regexp.QuoteMeta(db.unit))},
 	}
