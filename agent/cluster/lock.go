@@ -35,7 +35,15 @@ func Lock(dir string) (io.Closer, error) {
 		f.Close()
 		return nil, fmt.Errorf("lock the data directory %s: %w", dir, err)
 	}
-	return f, nil
+	return held{f}, nil
+}
+
+// held is a lock that is given back when it is closed, also where a process that
+// was just forked still has the file.
+type held struct{ *os.File }
+
+func (h held) Close() error {
+	return errors.Join(syscall.Flock(int(h.Fd()), syscall.LOCK_UN), h.File.Close())
 }
 
 func flock(f *os.File) error {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"ferryman/agent/cluster"
@@ -123,6 +124,12 @@ func TestLock(t *testing.T) {
 	if !errors.Is(err, cluster.ErrInUse) || !strings.Contains(err.Error(), fmt.Sprintf("pid %d", os.Getpid())) {
 		t.Errorf("got %v, want %v with the pid", err, cluster.ErrInUse)
 	}
+	// A process that was just forked has the file until it runs its program.
+	forked, err := syscall.Dup(int(held.(interface{ Fd() uintptr }).Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(forked)
 	if err := held.Close(); err != nil {
 		t.Fatal(err)
 	}
