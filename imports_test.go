@@ -70,6 +70,7 @@ var folders = []struct {
 		"dbhooks/demodb", "demo", "systemd", "upgrade",
 	}},
 
+	{"scripts/lab/delay", nil},
 	{"scripts/tally", nil},
 }
 

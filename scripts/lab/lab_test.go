@@ -200,22 +200,23 @@ func (l lab) slow(t *testing.T) {
 	l.reach(t, "n2", "api", true)
 	l.do(t, "heal")
 	l.reach(t, "n1", "n2", true)
-	const delay = 40 * time.Millisecond
-	if out, err := l.try("slow", "n1", delay.String(), "0%"); err != nil {
-		if !strings.Contains(out, "this kernel has no netem") {
-			t.Fatal(out)
+	const delay = 60 * time.Millisecond
+	for _, c := range []struct{ host, from, to string }{{"n1", "n2", "n1"}, {"n1", "n1", "api"}, {"api", "n1", "api"}} {
+		l.do(t, "slow", c.host, delay.String(), "0")
+		l.reach(t, c.from, c.to, true)
+		began := time.Now()
+		l.reach(t, c.from, c.to, true)
+		if took := time.Since(began); took < 4*delay { // there and back for the connection, and again for a word
+			t.Errorf("%s is slow by %s, and %s had an answer of %s after %s", c.host, delay, c.from, c.to, took)
 		}
-		t.Logf("delays cannot be had here: %s", out)
-		return
+		if got := l.do(t, "exec", c.from, "bash", "-c", "exec 3<>/dev/tcp/"+c.to+"/7000 && { head -c 300000 /dev/zero >&3 & } && head -c 300000 <&3 | wc -c"); got != "300000" {
+			t.Errorf("of 300000 bytes to %s and back %s came", c.to, got)
+		}
+		l.do(t, "heal")
+		began = time.Now()
+		l.reach(t, c.from, c.to, true)
+		t.Logf("%s and %s: %s without a delay", c.from, c.to, time.Since(began).Round(time.Millisecond))
 	}
-	began := time.Now()
-	if !l.reaches("n2", "n1") {
-		t.Error("n2 does not reach n1, which is slow")
-	}
-	if took := time.Since(began); took < 2*delay { // a connection, then a word
-		t.Errorf("an answer took %s with a delay of %s", took, delay)
-	}
-	l.do(t, "heal")
 }
 
 func (l lab) memory(t *testing.T) {
