@@ -120,7 +120,7 @@ func TestLab(t *testing.T) {
 		}
 		l.listen(t, h)
 	}
-	spaces := l.spaces(t, hosts)
+	processes := l.processes(t, hosts...)
 	for _, test := range []struct {
 		name string
 		f    func(*testing.T)
@@ -139,7 +139,7 @@ func TestLab(t *testing.T) {
 		}
 	}
 	l.do(t, "down")
-	l.nothingLeft(t, spaces)
+	l.nothingLeft(t, processes)
 	l.do(t, "down") // and once more
 }
 
@@ -290,31 +290,57 @@ func (l lab) another(t *testing.T) {
 	l.reach(t, "n2", "n1", true)
 }
 
-// spaces are the namespaces of a lab.
-func (l lab) spaces(t *testing.T, hosts []string) map[string]bool {
+// processes are all that run in the namespaces of a lab, and when each began.
+func (l lab) processes(t *testing.T, hosts ...string) map[string]string {
 	t.Helper()
-	all := map[string]bool{}
+	spaces := map[string]bool{}
 	add := func(command ...string) {
 		for _, kind := range []string{"net", "mnt", "pid"} {
-			all[l.do(t, append(command, "readlink", "/proc/self/ns/"+kind)...)] = true
+			spaces[l.do(t, append(command, "readlink", "/proc/self/ns/"+kind)...)] = true
 		}
 	}
 	add("enter")
 	for _, h := range hosts {
 		add("exec", h)
 	}
-	return all
-}
-
-// nothingLeft looks for all that a lab can leave.
-func (l lab) nothingLeft(t *testing.T, spaces map[string]bool) {
-	t.Helper()
+	all := map[string]string{}
 	links, _ := filepath.Glob("/proc/[0-9]*/ns/*")
 	for _, link := range links {
 		process := filepath.Dir(filepath.Dir(link))
-		program, dead := os.Readlink(filepath.Join(process, "exe")) // one that is dead has none
-		if space, err := os.Readlink(link); err == nil && spaces[space] && dead == nil {
-			t.Errorf("%s (%s) is in a namespace of the lab", link, program)
+		if space, err := os.Readlink(link); err == nil && spaces[space] {
+			all[process] = began(process)
+		}
+	}
+	if len(all) < 2 {
+		t.Errorf("in the lab run %v, which is too little", all)
+	}
+	return all
+}
+
+// began is when a process did, or empty if it is dead.
+func began(process string) string {
+	stat, _ := os.ReadFile(filepath.Join(process, "stat"))
+	fields := strings.Fields(string(stat[strings.LastIndex(string(stat), ")")+1:]))
+	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
+		return ""
+	}
+	return fields[19]
+}
+
+// nothingLeft looks for all that a lab can leave.
+func (l lab) nothingLeft(t *testing.T, processes map[string]string) {
+	t.Helper()
+	time.Sleep(300 * time.Millisecond) // what was killed is gone in a moment
+	for process, at := range processes {
+		if at != "" && began(process) == at {
+			command, _ := os.ReadFile(filepath.Join(process, "cmdline"))
+			t.Errorf("%s runs: %q", process, command)
+		}
+	}
+	commands, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range commands {
+		if command, _ := os.ReadFile(path); strings.Contains(string(command), l.name) {
+			t.Errorf("%s: %q", path, command)
 		}
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
@@ -351,9 +377,9 @@ func TestLabThatIsInterrupted(t *testing.T) {
 				l.name = fmt.Sprint("run-", cmd.Process.Pid)
 			}
 			time.Sleep(c.after)
-			var spaces map[string]bool
+			var processes map[string]string
 			if c.args[0] == "run" {
-				spaces = l.spaces(t, nil)
+				processes = l.processes(t)
 			}
 			if err := cmd.Process.Signal(c.signal); err != nil {
 				t.Fatal(err)
@@ -366,7 +392,7 @@ func TestLabThatIsInterrupted(t *testing.T) {
 					os.Remove(left[0]) // the file that it wrote while the hosts booted
 				}
 			}
-			l.nothingLeft(t, spaces)
+			l.nothingLeft(t, processes)
 		})
 	}
 }
