@@ -71,6 +71,7 @@ var folders = []struct {
 		"dbhooks/demodb", "demo", "systemd", "upgrade",
 	}},
 
+	{"scripts/lab/delay", nil},
 	{"scripts/tally", nil},
 }
 

@@ -20,7 +20,7 @@ import (
 // primary is, so that a second one would be found out. Each instance has a
 // goroutine and a connection of its own; new addresses come from the report.
 type everyone struct {
-	stage  *stage
+	report func(context.Context) (ferryman.Report, error)
 	name   string // of its keys
 	open   func(addr string) putter
 	least  outcome // what counts as a write that was answered well
@@ -53,8 +53,14 @@ const (
 // recording has every instance of the company written to until the test ends.
 func (c *company) recording(t *testing.T, name string, least outcome, open func(addr string) putter) *everyone {
 	t.Helper()
+	return recording(t, c.stage.report, name, least, open)
+}
+
+// recording has every instance written to of which the reports tell.
+func recording(t *testing.T, report func(context.Context) (ferryman.Report, error), name string, least outcome, open func(addr string) putter) *everyone {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	e := &everyone{stage: c.stage, name: name, open: open, least: least, cancel: cancel, addrs: map[ferryman.NodeID]string{}, began: map[string]bool{}, reigns: map[uint64]reign{}}
+	e := &everyone{report: report, name: name, open: open, least: least, cancel: cancel, addrs: map[ferryman.NodeID]string{}, began: map[string]bool{}, reigns: map[uint64]reign{}}
 	e.work.Go(func() { e.watch(ctx) })
 	t.Cleanup(func() {
 		e.stop()
@@ -75,7 +81,7 @@ func (e *everyone) watch(ctx context.Context) {
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		if r, err := e.stage.report(ctx); err == nil {
+		if r, err := e.report(ctx); err == nil {
 			e.see(r)
 			e.begin(ctx)
 		}
@@ -180,7 +186,7 @@ func (e *everyone) record(t *testing.T) ([]attempt, []reign) {
 	t.Helper()
 	writes := e.written()
 	eventually(t, "a report after the last write", func() error {
-		r, err := e.stage.report(t.Context())
+		r, err := e.report(t.Context())
 		if err == nil {
 			e.see(r)
 		}
@@ -231,11 +237,15 @@ func tallied(writes []attempt) string {
 // acknowledged writes, and of the others that were taken, the primary lacks.
 func (e *everyone) verdict(t *testing.T, c *company) (lostPromised, lostTaken []attempt) {
 	t.Helper()
-	r := c.settle(t)
+	return e.judge(t, c.settle(t), c.stage.eng)
+}
+
+func (e *everyone) judge(t *testing.T, r ferryman.Report, eng engine) (lostPromised, lostTaken []attempt) {
+	t.Helper()
 	e.stop()
 	e.lawful(t)
 	writes, reigns := e.record(t)
-	held := e.held(t, c, r)
+	held := e.held(t, eng, r)
 	lostPromised, lostTaken = missing(writes, acknowledged, held), missing(writes, accepted, held)
 	t.Logf("%s; %d epochs; of the acknowledged %d are lost, of the others accepted %d", tallied(writes), len(reigns), len(lostPromised), len(lostTaken))
 	for _, w := range lostPromised[:min(5, len(lostPromised))] {
@@ -248,7 +258,7 @@ func (e *everyone) verdict(t *testing.T, c *company) (lostPromised, lostTaken []
 }
 
 // held reads every write that was taken from the primary.
-func (e *everyone) held(t *testing.T, c *company, r ferryman.Report) map[string]string {
+func (e *everyone) held(t *testing.T, eng engine, r ferryman.Report) map[string]string {
 	t.Helper()
 	writes := e.written()
 	var keys []string
@@ -260,7 +270,7 @@ func (e *everyone) held(t *testing.T, c *company, r ferryman.Report) map[string]
 	primary := r.State.Members[r.State.Primary.Node].Services[0].Address
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	held, err := c.stage.eng.read(ctx, primary, keys)
+	held, err := eng.read(ctx, primary, keys)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -143,10 +145,20 @@ func (c *client) Close() error {
 	return err
 }
 
+// explain says what is wrong where the server lets in nobody from another host: it says so too, and closes, and mostly only the latter is seen.
+func (c *client) explain(err error) error {
+	at, ok := c.conn.RemoteAddr().(*net.TCPAddr)
+	closed := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || strings.HasPrefix(err.Error(), "DENIED")
+	if !closed || !ok || at.IP.IsLoopback() || c.Options().Password != "" {
+		return err
+	}
+	return fmt.Errorf("%w: without a password Redis lets in nobody but by loopback: set database.password_file, on every node", err)
+}
+
 func ask(ctx context.Context, c *client) (info, error) {
 	text, err := c.Info(ctx).Result()
 	if err != nil {
-		return nil, err
+		return nil, c.explain(err)
 	}
 	in := parseInfo(text)
 	if in["role"] == "" {

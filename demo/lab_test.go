@@ -1,0 +1,400 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"ferryman"
+	"ferryman/agent/rpc"
+)
+
+// These run on hosts with systemd, which scripts/lab/lab makes and which the
+// test is among: in their network, outside of all of them.
+
+// labLease is long enough for two cores that carry four hosts.
+const labLease = 2 * time.Second
+
+// hostFiles are what a person puts on each host of a database: as
+// docs/OPERATIONS.md has it, under "Install". NAME and ADDRESS are the host's.
+var hostFiles = map[string]string{
+	"/etc/ferryman/agent.yaml": `
+node: {name: NAME, address: "NAME:7440"}
+join: ["n1:7440", "n2:7440", "n3:7440"]
+source: {url: "http://api:7480"}
+database: {engine: redis, address: "ADDRESS:6379", data_dir: /var/lib/redis, password_file: /etc/ferryman/password, supervisor: systemd, unit: redis-server.service}
+`,
+	"/etc/ferryman/password": password + "\n", // without one, Redis lets in nobody from another host
+
+	"/etc/systemd/system/ferryman.service": `
+[Unit]
+After=network.target dbus.service
+[Service]
+Type=notify
+User=redis
+ExecStart=/usr/local/bin/ferryman agent
+Restart=on-failure
+RestartForceExitStatus=75
+KillMode=process
+StateDirectory=ferryman
+RuntimeDirectory=ferryman
+[Install]
+WantedBy=multi-user.target
+`,
+	// It comes up as the agent wrote it, without writes, and only the agent starts it.
+	"/etc/systemd/system/redis-server.service.d/ferryman.conf": `
+[Service]
+Type=exec
+Restart=no
+PIDFile=
+ExecStart=
+ExecStart=/usr/bin/redis-server /var/lib/redis/ferryman.conf
+`,
+	"/etc/polkit-1/rules.d/60-ferryman.rules": `
+polkit.addRule(function (action, subject) {
+	if (action.id == "org.freedesktop.systemd1.manage-units" && subject.user == "redis" && action.lookup("unit") == "redis-server.service") {
+		return polkit.Result.YES;
+	}
+});
+`,
+}
+
+// serverFiles are what the api-server's host has.
+var serverFiles = map[string]string{
+	"/etc/ferryman/api-server.yaml": "{listen: \"10.78.0.2:7480\", file: /etc/ferryman/desired.yaml}\n",
+	"/etc/ferryman/desired.yaml": fmt.Sprintf(`
+cluster: orders
+generation: 1
+nodes: 3
+database: {engine: redis, failover: {mode: automatic, leaseTTL: %s}}
+`, labLease),
+	"/etc/systemd/system/api-server.service": `
+[Service]
+ExecStart=/usr/local/bin/ferryman api-server --config /etc/ferryman/api-server.yaml
+[Install]
+WantedBy=multi-user.target
+`,
+}
+
+// site is a lab whose hosts are about to be a cluster.
+type site struct{ script string }
+
+func newSite(t *testing.T) site {
+	t.Helper()
+	if os.Getenv("FERRYMAN_LAB") == "" {
+		t.Skip("installs and kills hosts with systemd; scripts/lab/test runs it among three")
+	}
+	s := site{script: filepath.Join("..", "scripts", "lab", "lab")}
+	t.Cleanup(func() {
+		for _, h := range []string{"n1", "n2", "n3"} {
+			said, err := s.try(h, "journalctl", "--no-pager", "--output=cat", "--unit=ferryman")
+			for _, bad := range []string{"panic:", "fatal error:", "DATA RACE"} {
+				if i := strings.Index(said, bad); i >= 0 {
+					t.Errorf("the agent of %s: %s", h, said[i:min(len(said), i+4000)])
+				}
+			}
+			if t.Failed() {
+				t.Logf("the agent of %s ends with (%v):\n%s", h, err, said[max(0, len(said)-4000):])
+			}
+		}
+	})
+	return s
+}
+
+// lab says a command of scripts/lab/lab, and returns what it prints.
+func (s site) lab(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(s.script, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("lab %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// try runs a command on a host.
+func (s site) try(host string, command ...string) (string, error) {
+	out, err := exec.Command(s.script, append([]string{"exec", host}, command...)...).CombinedOutput()
+	return string(out), err
+}
+
+// run runs lines of a shell on a host, as root.
+func (s site) run(t *testing.T, host, lines string) string {
+	t.Helper()
+	return s.lab(t, "exec", host, "sh", "-euc", lines)
+}
+
+// put writes files on a host, and the program.
+func (s site) put(t *testing.T, host, program string, files map[string]string) {
+	t.Helper()
+	root := s.lab(t, "root", host)
+	names := strings.NewReplacer("NAME", host, "ADDRESS", "10.77.0.1"+strings.TrimPrefix(host, "n"))
+	for path, content := range files {
+		if err := errors.Join(os.MkdirAll(filepath.Join(root, filepath.Dir(path)), 0o755), os.WriteFile(filepath.Join(root, path), []byte(names.Replace(content)), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := copyFile(filepath.Join(root, "/usr/local/bin/ferryman"), program); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// install makes three hosts a cluster, and the fourth its api-server.
+func (s site) install(t *testing.T) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "ferryman")
+	if err := run("go", "build", "-o", program, "../cmd/agent"); err != nil {
+		t.Fatal(err)
+	}
+	s.put(t, "api", program, serverFiles)
+	s.run(t, "api", "systemctl daemon-reload && systemctl enable --now api-server")
+	for _, h := range []string{"n1", "n2", "n3"} {
+		s.run(t, h, `DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends redis-server >/dev/null
+			systemctl disable --now redis-server && rm -f /var/lib/redis/*`)
+		s.put(t, h, program, hostFiles)
+		s.run(t, h, "systemctl daemon-reload && install -d -o redis -g redis /var/lib/ferryman")
+	}
+	s.run(t, "n1", "runuser -u redis -- ferryman init orders && systemctl enable --now ferryman")
+	for _, h := range []string{"n2", "n3"} {
+		token := s.run(t, "n1", "timeout 30 sh -c 'until ferryman certs token 2>/dev/null; do sleep 0.1; done'") // n1 elects itself first
+		s.run(t, h, "echo '"+token+"' | runuser -u redis -- ferryman join && systemctl enable --now ferryman")
+	}
+}
+
+// report is what the leader knows, from whichever agent answers.
+func (s site) report(ctx context.Context) (ferryman.Report, error) {
+	last := errors.New("no host runs")
+	for _, h := range []string{"n1", "n2", "n3"} {
+		leader, err := os.ReadFile(filepath.Join("/run/lab", h, "leader"))
+		if err != nil {
+			continue
+		}
+		var r ferryman.Report
+		if r, last = askSocket(ctx, filepath.Join("/proc", strings.TrimSpace(string(leader)), "root/run/ferryman/agent.sock")); last == nil {
+			return r, nil
+		}
+	}
+	return ferryman.Report{}, last
+}
+
+func askSocket(ctx context.Context, socket string) (ferryman.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	c, err := rpc.DialControl(socket)
+	if err != nil {
+		return ferryman.Report{}, err
+	}
+	defer c.Close()
+	return c.Report(ctx)
+}
+
+// whole waits until three nodes vote and have caught up, the databases of two
+// stream from that of the third, and its loss would be answered.
+func (s site) whole(t *testing.T) ferryman.Report {
+	t.Helper()
+	var seen ferryman.Report
+	defer func() {
+		if t.Failed() {
+			t.Log(history(seen))
+		}
+	}()
+	eventually(t, "the cluster is whole", func() error {
+		r, err := s.report(t.Context())
+		if err != nil {
+			return err
+		}
+		seen = r
+		return wholeness(r)
+	})
+	return seen
+}
+
+func wholeness(r ferryman.Report) error {
+	p := r.State.Primary
+	switch {
+	case len(r.State.Members) != 3:
+		return fmt.Errorf("there are %d members", len(r.State.Members))
+	case r.State.Rollout.Open() || r.State.Switchover != nil || r.State.Failover != nil:
+		return errors.New("something is under way")
+	case r.View.Self == p.Node:
+		return errors.New("Raft's leader is beside the primary")
+	case p.Lease == nil || !p.Lease.Enforced || p.Lease.Longest != p.Lease.Length || p.History == "":
+		return errors.New("failover is not automatic in force")
+	}
+	for id, m := range r.State.Members {
+		v := r.View.Nodes[id]
+		if r.View.Raft[id] != ferryman.Voter || !v.Reachable || !v.CaughtUp || m.Want != ferryman.WantActive || len(v.Status.Services) != 1 {
+			return fmt.Errorf("%s does not vote, or has not caught up: %s", m.Name, v.Error)
+		}
+		in := v.Status.Services[0].Instance
+		if in.Writable != (id == p.Node) || in.Streaming == (id == p.Node) || in.History != p.History {
+			return fmt.Errorf("the database of %s: %+v", m.Name, in)
+		}
+	}
+	return nil
+}
+
+// succeeded waits until another node than that of before is the primary and
+// takes writes.
+func (s site) succeeded(t *testing.T, e *everyone, before ferryman.Report) (after ferryman.Report) {
+	t.Helper()
+	eventually(t, "another primary", func() error {
+		r, err := s.report(t.Context())
+		if err != nil {
+			return err
+		}
+		if after = r; r.State.Primary.Epoch == before.State.Primary.Epoch {
+			return errors.New("the primary is still that of before")
+		}
+		return e.answeredSince(r.State.Primary.Since)
+	})
+	if primaryHost(after) == primaryHost(before) {
+		t.Errorf("the next primary is again %s\n%s", primaryHost(after), history(after))
+	}
+	return after
+}
+
+// knock tries to connect to a host's agent and database from outside, and
+// returns how many packets were dropped for that.
+func (s site) knock(t *testing.T, host string) int {
+	t.Helper()
+	before := s.blocked(t)
+	for _, port := range []string{"7440", "6379"} {
+		if out, err := s.try("api", "timeout", "0.3", "bash", "-c", "</dev/tcp/"+host+"/"+port); err == nil || strings.Contains(out, "refused") {
+			t.Errorf("port %s of %s can be reached from outside: %v %s", port, host, err, out)
+		}
+	}
+	return s.blocked(t) - before
+}
+
+func (s site) blocked(t *testing.T) int {
+	t.Helper()
+	n, err := strconv.Atoi(s.lab(t, "blocked"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Three hosts with Debian's Redis under systemd become a cluster, and keep what
+// they acknowledged while hosts are restarted, lost and cut off. No connection
+// is let in from outside at any time.
+func TestHostsWithSystemd(t *testing.T) {
+	s := newSite(t)
+	began := time.Now()
+	s.install(t)
+	s.whole(t)
+	t.Logf("three hosts are a cluster after %s", time.Since(began).Round(100*time.Millisecond))
+	e := recording(t, s.report, "a", acknowledged, openLocked)
+	dropped := s.knock(t, "n1")
+	if dropped < 2 {
+		t.Fatalf("of two attempts to connect from outside %d packets were dropped: the rule does not stand", dropped)
+	}
+	for _, scene := range []struct {
+		name string
+		play func(*testing.T, *everyone)
+	}{
+		{"reboot", s.restarts},
+		{"kill", s.killed},
+		{"cut", s.cutOff},
+		{"no api-server", s.withoutServer},
+	} {
+		if !t.Run(scene.name, func(t *testing.T) { scene.play(t, e) }) {
+			return
+		}
+	}
+	e.judge(t, s.whole(t), locked{})
+	if n := s.knock(t, "n1"); n < 2 {
+		t.Errorf("at last %d packets were dropped of two attempts to connect from outside: the rule does not stand", n)
+	}
+}
+
+// restarts restarts the host of a replica. Its primary goes on.
+func (s site) restarts(t *testing.T, e *everyone) {
+	before := s.whole(t)
+	at := time.Now()
+	host := others(before)[0]
+	old := statusOf(t, before, host)
+	_, _ = s.try(host, "systemctl", "reboot") // which may end the command before it answers
+	eventually(t, "another agent answers", func() error {
+		r, err := s.report(t.Context())
+		if err == nil && statusOf(t, r, host).BootID == old.BootID {
+			err = errors.New("it is still that of before")
+		}
+		return err
+	})
+	after := s.whole(t)
+	if got, want := after.State.Primary.Epoch, before.State.Primary.Epoch; got != want {
+		t.Errorf("the restart of a replica's host led to epoch %d after %d\n%s", got, want, history(after))
+	}
+	t.Logf("%s was away for %s; the longest time without a write was %s", host, time.Since(at).Round(100*time.Millisecond), s.gapSince(e, at))
+}
+
+// killed takes the power from the primary's host, and gives it back.
+func (s site) killed(t *testing.T, e *everyone) {
+	before := s.whole(t)
+	host := primaryHost(before)
+	at := time.Now()
+	s.lab(t, "kill", host)
+	after := s.succeeded(t, e, before)
+	t.Logf("%s after %s: no write was acknowledged for %s", primaryHost(after), host, s.gapSince(e, at))
+	s.lab(t, "start", host)
+	s.returned(t, host, after)
+}
+
+// cutOff cuts the primary's host off from all, but for the client that writes
+// to each of them.
+func (s site) cutOff(t *testing.T, e *everyone) {
+	before := s.whole(t)
+	host := primaryHost(before)
+	at := time.Now()
+	for _, other := range append(others(before), "api") {
+		s.lab(t, "cut", host, other)
+	}
+	after := s.succeeded(t, e, before)
+	t.Logf("%s after %s: no write was acknowledged for %s", primaryHost(after), host, s.gapSince(e, at))
+	if n := s.lab(t, "heal"); n == "0" {
+		t.Error("the cut met no packet")
+	}
+	s.returned(t, host, after)
+}
+
+// returned waits until a host that was lost is whole again. It is a replica.
+func (s site) returned(t *testing.T, host string, since ferryman.Report) {
+	t.Helper()
+	r := s.whole(t)
+	if got, want := r.State.Primary.Epoch, since.State.Primary.Epoch; got != want || primaryHost(r) == host {
+		t.Errorf("with %s back, %s is the primary of epoch %d; it was epoch %d\n%s", host, primaryHost(r), got, want, history(r))
+	}
+}
+
+// withoutServer loses the api-server, first its network and then all of it. The
+// cluster does not care.
+func (s site) withoutServer(t *testing.T, e *everyone) {
+	before := s.whole(t)
+	at := time.Now()
+	s.lab(t, "cut", "api")
+	time.Sleep(2 * labLease)
+	s.lab(t, "kill", "api")
+	time.Sleep(labLease)
+	after := s.whole(t)
+	if got, want := after.State.Primary.Epoch, before.State.Primary.Epoch; got != want {
+		t.Errorf("without the api-server it is epoch %d after %d\n%s", got, want, history(after))
+	}
+	if err := e.answeredSince(time.Now().Add(-time.Second)); err != nil {
+		t.Error(err)
+	}
+	t.Logf("the longest time without a write was %s", s.gapSince(e, at))
+	s.lab(t, "heal")
+	s.lab(t, "start", "api")
+}
+
+func (s site) gapSince(e *everyone, at time.Time) time.Duration {
+	return gap(e.written(), acknowledged, at, time.Now()).Round(time.Millisecond)
+}
