@@ -25,6 +25,7 @@ import (
 type company struct {
 	*play
 	failover ferryman.FailoverPolicy // manual, unless a test says otherwise before it opens
+	asked    int                     // how often the cluster was seen to ask for a person's word
 }
 
 // light is demodb in small archives: their program only calls this binary. It
