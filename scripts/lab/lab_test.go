@@ -354,18 +354,33 @@ func (l lab) nothingLeft(t *testing.T, processes map[string]string) {
 	}
 }
 
+// exists tells whether any pattern has a file.
+func exists(patterns ...string) bool {
+	for _, pattern := range patterns {
+		if found, _ := filepath.Glob(pattern); len(found) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // However a lab is interrupted, nothing is left of it.
 func TestLabThatIsInterrupted(t *testing.T) {
+	begun := func(l lab) bool { return exists("/var/cache/ferryman-lab/labs/" + l.name) }
+	boots := func(l lab) bool {
+		return exists("/sys/fs/cgroup/ferryman-lab-"+l.name+"/n1", "/sys/fs/cgroup/*/ferryman-lab-"+l.name+"/n1")
+	}
+	up := func(l lab) bool { _, err := l.try("exec", "n1", "true"); return err == nil }
 	for _, c := range []struct {
 		name   string
 		args   []string
-		after  time.Duration
+		when   func(lab) bool
 		signal syscall.Signal
 	}{
-		{"up at once", []string{"up", "2"}, 100 * time.Millisecond, syscall.SIGINT},
-		{"up half-way", []string{"up", "2"}, time.Second, syscall.SIGTERM},
-		{"run", []string{"run", "1", "sleep", "60"}, 4 * time.Second, syscall.SIGINT},
-		{"run that cannot end it", []string{"run", "1", "sleep", "60"}, 4 * time.Second, syscall.SIGKILL},
+		{"up at once", []string{"up", "2"}, begun, syscall.SIGINT},
+		{"up half-way", []string{"up", "2"}, boots, syscall.SIGTERM},
+		{"run", []string{"run", "1", "sleep", "60"}, up, syscall.SIGINT},
+		{"run that cannot end it", []string{"run", "1", "sleep", "60"}, up, syscall.SIGKILL},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLab(t)
@@ -376,7 +391,12 @@ func TestLabThatIsInterrupted(t *testing.T) {
 			if c.args[0] == "run" {
 				l.name = fmt.Sprint("run-", cmd.Process.Pid)
 			}
-			time.Sleep(c.after)
+			eventually(t, "it is that far", func() error {
+				if !c.when(l) {
+					return errors.New("it is not")
+				}
+				return nil
+			})
 			var processes map[string]string
 			if c.args[0] == "run" {
 				processes = l.processes(t)
