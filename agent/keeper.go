@@ -17,12 +17,8 @@ import (
 	"ferryman/systemd"
 )
 
-// guardUnit keeps the guard where systemd runs the database, and unitDir is then
-// the guard's own: both are the package's (packaging/systemd).
-const (
-	guardUnit = "ferryman-guard.service"
-	unitDir   = "/run/ferryman/guard"
-)
+// unitDir is the guard's own where its unit keeps it (packaging/systemd).
+const unitDir = "/run/ferryman/guard"
 
 // keeper is the agent's end of its guard. The guard is started with the first
 // call that needs it, and by a newer agent in the place of an older one's.
@@ -48,13 +44,23 @@ func newKeeper(cfg config.Config, version string, s runner.Service, units units)
 	return k
 }
 
+// guardDir is the guard's own where the agent keeps it.
 func guardDir(cfg config.Config) string { return filepath.Join(cfg.DataDir, "guard") }
+
+// GuardDir is where the guard of this host keeps its state and its log: its
+// unit's, if that was used.
+func GuardDir(cfg config.Config) string {
+	if _, err := os.Stat(unitDir); err == nil && cfg.Database.Supervisor == config.SupervisorSystemd {
+		return unitDir
+	}
+	return guardDir(cfg)
+}
 
 // useUnit has the guard's unit keep it, if the host has one.
 func (k *keeper) useUnit(ctx context.Context, log *slog.Logger) error {
-	_, err := k.units.Status(ctx, guardUnit)
+	_, err := k.units.Status(ctx, config.GuardUnit)
 	if errors.Is(err, systemd.ErrNoUnit) {
-		log.Warn("the guard is a child of the agent, as its unit is not installed", "unit", guardUnit)
+		log.Warn("the guard is a child of the agent, as its unit is not installed", "unit", config.GuardUnit)
 		return nil
 	}
 	if err == nil {
@@ -113,7 +119,7 @@ func (k *keeper) openUnit(ctx context.Context, spec guard.Spec) (*guard.Client, 
 			return client, nil
 		}
 	}
-	if err := k.units.Restart(ctx, systemd.Unit{Name: guardUnit}); err != nil {
+	if err := k.units.Restart(ctx, systemd.Unit{Name: config.GuardUnit}); err != nil {
 		return nil, err
 	}
 	return guard.Start(ctx, spec, "")
@@ -144,7 +150,7 @@ func (k *keeper) end(ctx context.Context, client *guard.Client) error {
 		return client.Quit(ctx)
 	}
 	k.forget()
-	return k.units.Stop(ctx, guardUnit)
+	return k.units.Stop(ctx, config.GuardUnit)
 }
 
 // Arm implements lease.Guard. A fence of before at the same epoch is taken note

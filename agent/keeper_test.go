@@ -117,7 +117,7 @@ func (u *guardsUnit) Stop(context.Context, string) error {
 }
 
 func (u *guardsUnit) Restart(ctx context.Context, unit systemd.Unit) error {
-	if unit.Name != guardUnit {
+	if unit.Name != config.GuardUnit {
 		return fmt.Errorf("restart of %s", unit.Name)
 	}
 	u.end()

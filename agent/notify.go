@@ -2,16 +2,14 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"ferryman"
+	"ferryman/agent/telemetry"
 	"ferryman/systemd"
 )
-
-// hangsAfter is for how long the loop of a leader may stand still; it turns once
-// a second.
-const hangsAfter = 15 * time.Second
 
 // notify tells the service manager, if one started this agent, what it does and
 // that it lives.
@@ -54,13 +52,12 @@ func (n *node) patience(by time.Duration) {
 	}
 }
 
-// lives returns when all that this agent does can still be looked at, which
-// takes every lock that it works with; and nil when its loop turns, if it leads.
+// lives says what of this agent hangs, as /livez does. To look takes every lock
+// that it works with.
 func (n *node) lives(context.Context) error {
-	n.board.look()
-	if r, ok := n.loop.Report(); ok {
-		if still := time.Since(r.Time); still > hangsAfter {
-			return fmt.Errorf("the leader's loop has not turned for %s", still.Round(time.Second))
+	for _, c := range telemetry.Live(n.facts(n.raft.Status()), time.Now()) {
+		if c.Reason != "" {
+			return errors.New(c.Reason)
 		}
 	}
 	return nil

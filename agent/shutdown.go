@@ -51,7 +51,7 @@ func (n *node) quitGuard() {
 	ctx, cancel := context.WithTimeout(context.Background(), quitWithin)
 	defer cancel()
 	if err := n.guard.Quit(ctx); err != nil {
-		n.log.Warn("the guard runs on; end it with `pkill -f 'ferryman guard'` if no other agent of this host has one", "error", err)
+		n.log.Warn("the guard runs on; end it with `systemctl stop ferryman-guard`, or, where it has no unit, `pkill -f 'ferryman guard'` if no other agent of this host has one", "error", err)
 	}
 }
 

@@ -174,10 +174,11 @@ func (c *company) settle(t *testing.T) ferryman.Report {
 	return c.wait(t, "settle", c.quiet())
 }
 
-func (c *company) quiet() func(ferryman.Report) error {
-	doc := c.doc
+func (c *company) quiet() func(ferryman.Report) error { return quiet(c.doc, c.doc.Database.Version) }
+
+func quiet(doc ferryman.Document, version string) func(ferryman.Report) error {
 	return func(r ferryman.Report) error {
-		if err := settled(doc, doc.Database.Version)(r); err != nil {
+		if err := settled(doc, version)(r); err != nil {
 			return err
 		}
 		if r.State.Switchover != nil {

@@ -32,11 +32,14 @@ const backOnDisk = "cluster: {dead_after: 10m}\n"
 // says, every write has as many copies as it should, the history that all write
 // is committed, and Raft's leader is elsewhere.
 func (c *company) watching() func(ferryman.Report) error {
-	quiet, length := c.quiet(), c.doc.Database.Failover.LeaseTTL
 	copies := 0
 	if c.stage.eng.name() == (demoEngine{}).name() {
 		copies = 1
 	}
+	return watching(c.quiet(), c.doc.Database.Failover.LeaseTTL, copies)
+}
+
+func watching(quiet func(ferryman.Report) error, length ferryman.Duration, copies int) func(ferryman.Report) error {
 	return func(r ferryman.Report) error {
 		if err := quiet(r); err != nil {
 			return err
@@ -67,8 +70,9 @@ func (c *company) watching() func(ferryman.Report) error {
 
 // guarded is content when, on top of that, no longer lease of before can run any
 // more: the answer would come at once.
-func (c *company) guarded() func(ferryman.Report) error {
-	watching := c.watching()
+func (c *company) guarded() func(ferryman.Report) error { return guarded(c.watching()) }
+
+func guarded(watching func(ferryman.Report) error) func(ferryman.Report) error {
 	return func(r ferryman.Report) error {
 		err := watching(r)
 		if p := r.State.Primary; err == nil && p.Lease.Longest != p.Lease.Length {

@@ -215,29 +215,14 @@ func (s site) whole(t *testing.T) ferryman.Report {
 	return seen
 }
 
+// wholeness is what guarded says, of the version that the hosts happen to have.
 func wholeness(r ferryman.Report) error {
-	p := r.State.Primary
-	switch {
-	case len(r.State.Members) != 3:
-		return fmt.Errorf("there are %d members", len(r.State.Members))
-	case r.State.Rollout.Open() || r.State.Switchover != nil || r.State.Failover != nil:
-		return errors.New("something is under way")
-	case r.View.Self == p.Node:
-		return errors.New("Raft's leader is beside the primary")
-	case p.Lease == nil || !p.Lease.Enforced || p.Lease.Longest != p.Lease.Length || p.History == "":
-		return errors.New("failover is not automatic in force")
+	if r.State.Accepted == nil {
+		return errors.New("no document is accepted")
 	}
-	for id, m := range r.State.Members {
-		v := r.View.Nodes[id]
-		if r.View.Raft[id] != ferryman.Voter || !v.Reachable || !v.CaughtUp || m.Want != ferryman.WantActive || len(v.Status.Services) != 1 {
-			return fmt.Errorf("%s does not vote, or has not caught up: %s", m.Name, v.Error)
-		}
-		in := v.Status.Services[0].Instance
-		if in.Writable != (id == p.Node) || in.Streaming == (id == p.Node) || in.History != p.History {
-			return fmt.Errorf("the database of %s: %+v", m.Name, in)
-		}
-	}
-	return nil
+	doc, p := r.State.Accepted.Document, r.State.Primary
+	svc, _ := r.View.Nodes[p.Node].Status.Service(p.Slot)
+	return guarded(watching(quiet(doc, svc.Instance.Version), ferryman.Duration(labLease), 0))(r)
 }
 
 // succeeded waits until another node than that of before is the primary and

@@ -16,6 +16,12 @@ import (
 	"ferryman"
 )
 
+// The units of the package (packaging/systemd).
+const (
+	AgentUnit = "ferryman.service"
+	GuardUnit = "ferryman-guard.service"
+)
+
 // Config is what an agent is told on its own host. What the cluster shall be
 // is in the desired state, never here.
 type Config struct {

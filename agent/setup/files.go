@@ -20,10 +20,8 @@ const (
 	polkitRule = "/etc/polkit-1/rules.d/60-ferryman.rules"
 	restarts   = "/etc/needrestart/conf.d/60-ferryman.conf"
 
-	agentUnit = "ferryman.service"
-	guardUnit = "ferryman-guard.service"
-	ownUser   = "ferryman"
-	group     = "ferryman"
+	ownUser = "ferryman"
+	group   = "ferryman"
 )
 
 // file is one that is written, or would be.
@@ -60,14 +58,14 @@ func files(cfg config.Config, configPath string, db *database) []file {
 		if len(writes) == 0 {
 			return nil
 		}
-		return []file{{dropInOf(agentUnit), header + "[Service]\n" + writable(writes)}}
+		return []file{{dropInOf(config.AgentUnit), header + "[Service]\n" + writable(writes)}}
 	}
 	first := fmt.Sprintf("[Unit]\n# When the host shuts down, the agent hands the primary over before its database is stopped.\nAfter=%s\n", db.unit)
 	who := fmt.Sprintf("[Service]\n# The database's user: to the agent and the guard belong its data, and its end.\nUser=%s\n", db.user)
 	return []file{
 		{dropInOf(db.unit), databaseDropIn(cfg, configPath, db)},
-		{dropInOf(agentUnit), header + first + who + writable(writes)},
-		{dropInOf(guardUnit), header + who + writable([]string{cfg.Database.DataDir})},
+		{dropInOf(config.AgentUnit), header + first + who + writable(writes)},
+		{dropInOf(config.GuardUnit), header + who + writable([]string{cfg.Database.DataDir})},
 		{polkitRule, rule(db)},
 		{restarts, header + fmt.Sprintf("$nrconf{override_rc}{qr(^%s$)} = 0;\n", regexp.QuoteMeta(db.unit))},
 	}
@@ -132,12 +130,11 @@ func rule(db *database) string {
 	}
 	var unit = action.lookup("unit"), verb = action.lookup("verb");
 	if (unit == %s && ["start", "stop", "restart", "kill"].indexOf(verb) >= 0 ||
-		unit == %s && ["start", "stop", "restart"].indexOf(verb) >= 0 ||
-		/^ferryman-install@[0-9a-f]+\.service$/.test(unit) && verb == "start") {
+		unit == %s && ["start", "stop", "restart"].indexOf(verb) >= 0) {
 		return polkit.Result.YES;
 	}
 });
-`, quote(db.user), quote(db.unit), quote(guardUnit))
+`, quote(db.user), quote(db.unit), quote(config.GuardUnit))
 }
 
 // written are the files that are there now, of any configuration.

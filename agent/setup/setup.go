@@ -63,8 +63,8 @@ func (h Host) Apply(cfg config.Config, configPath string) error {
 		if err := h.give(db.user, cfg.Database.DataDir, false); err != nil {
 			return err
 		}
-		if h.active(agentUnit) {
-			h.say("%s runs: its next start is as user %s", agentUnit, db.user)
+		if h.active(config.AgentUnit) {
+			h.say("%s runs: its next start is as user %s", config.AgentUnit, db.user)
 		} else if err := h.give(db.user, cfg.DataDir, true); err != nil {
 			return err
 		}
@@ -106,7 +106,7 @@ func (h Host) Remove() error {
 		if strings.Contains(string(raw), enabledBefore+"=yes\n") {
 			enable = unit
 		}
-		if _, rest, ok := strings.Cut(string(raw), "\nUser="); ok && unit == agentUnit {
+		if _, rest, ok := strings.Cut(string(raw), "\nUser="); ok && unit == config.AgentUnit {
 			left, _, _ = strings.Cut(rest, "\n")
 		}
 		if err := h.drop(path); err != nil {

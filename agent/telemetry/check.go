@@ -20,7 +20,7 @@ const (
 	// touch is how long ago a node may have heard its leader, and turn how long
 	// ago the leader's loop may have turned, which it does once a second.
 	touch = 5 * time.Second
-	turn  = 30 * time.Second
+	turn  = 15 * time.Second
 )
 
 // Live says whether the agent's own loops go round.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ferryman/agent"
 	"ferryman/agent/config"
 	"ferryman/agent/rpc"
 	"ferryman/cmd/agent/internal/render"
@@ -166,14 +167,18 @@ func get(ctx context.Context, listen, path string) ([]byte, error) {
 
 // host takes what this host keeps, whether or not an agent runs.
 func (b *bundle) host(ctx context.Context, cfg config.Config) {
-	for _, name := range []string{"journal.json", "contacts.json", "trust.json", "guard/state.json", "guard/spec.json"} {
+	for _, name := range []string{"journal.json", "contacts.json", "trust.json"} {
 		b.kept(name, filepath.Join(cfg.DataDir, name))
 	}
-	b.tail("guard/guard.log", filepath.Join(cfg.DataDir, "guard", "guard.log"))
+	guard := agent.GuardDir(cfg)
+	for _, name := range []string{"state.json", "spec.json"} {
+		b.kept("guard/"+name, filepath.Join(guard, name))
+	}
+	b.tail("guard/guard.log", filepath.Join(guard, "guard.log"))
 	if cfg.Database.Engine != "" && cfg.Database.Unit == "" {
 		b.tail("database.log", filepath.Join(cfg.DataDir, cfg.Database.Slot+".log"))
 	}
-	raw, err := logOf(ctx, "ferryman.service", "ferryman-guard.service")
+	raw, err := logOf(ctx, config.AgentUnit, config.GuardUnit)
 	b.text("ferryman.log", raw, err)
 	if cfg.Database.Unit != "" {
 		raw, err := logOf(ctx, cfg.Database.Unit)

@@ -62,9 +62,13 @@ func (s secrets) hide(text string) string {
 			text = strings.ReplaceAll(text, form, hidden)
 		}
 	}
-	text = query.ReplaceAllString(userInfo.ReplaceAllString(text, "${1}"+hidden+"@"), "${1}?"+hidden)
-	text = joinToken.ReplaceAllString(pemKey.ReplaceAllString(text, hidden), hidden)
+	text = joinToken.ReplaceAllString(pemKey.ReplaceAllString(hideInURLs(text), hidden), hidden)
 	return said.ReplaceAllString(text, "${1}"+hidden)
+}
+
+// hideInURLs takes names and passwords, and what may sign it, out of every URL.
+func hideInURLs(text string) string {
+	return query.ReplaceAllString(userInfo.ReplaceAllString(text, "${1}"+hidden+"@"), "${1}?"+hidden)
 }
 
 // quoted is a text as JSON has it, without the quotes.
@@ -110,7 +114,7 @@ func redact(v any) any {
 			v[i] = redact(v[i])
 		}
 	case string:
-		return query.ReplaceAllString(userInfo.ReplaceAllString(v, "${1}"+hidden+"@"), "${1}?"+hidden)
+		return hideInURLs(v)
 	}
 	return v
 }
