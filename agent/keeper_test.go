@@ -18,6 +18,7 @@ import (
 	"ferryman/agent/config"
 	"ferryman/agent/guard"
 	"ferryman/agent/runner"
+	"ferryman/demo/port"
 	"ferryman/systemd"
 )
 
@@ -52,12 +53,7 @@ func guards(t *testing.T, dir string) (pids []string) {
 // gone once its node has left the cluster.
 func TestGuardEndsWithTheMembership(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := ln.Addr().String()
-	ln.Close()
+	address := port.Free()
 	dir := t.TempDir()
 	s, err := systemd.NewSupervisor(filepath.Join(dir, "units"), slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -19,20 +18,10 @@ import (
 	"ferryman/agent/rpc"
 	"ferryman/agent/runner"
 	fakedb "ferryman/dbhooks/fake"
+	"ferryman/demo/port"
 	fakeunits "ferryman/systemd/fake"
 	fakestore "ferryman/upgrade/install/fake"
 )
-
-// freePort finds a port of loopback that nobody uses now.
-func freePort(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
 
 // wired is an agent on the real network and the real disk, with a database in
 // memory.
@@ -51,7 +40,7 @@ func startWired(t testing.TB, db *fakedb.Cluster, doc string, name, join string,
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	cfg := config.Default()
-	cfg.Node.Name, cfg.Node.Address = name, freePort(t)
+	cfg.Node.Name, cfg.Node.Address = name, port.Free()
 	cfg.Node.Listen = cfg.Node.Address
 	cfg.DataDir, cfg.TLS.Dir, cfg.ControlSocket = dir, filepath.Join(dir, "tls"), filepath.Join(dir, "sock")
 	cfg.Source.File = doc

@@ -16,6 +16,7 @@ import (
 
 	"ferryman"
 	"ferryman/agent/identity"
+	"ferryman/demo/port"
 )
 
 // One cluster lives through what can happen to agents, and through those that
@@ -130,14 +131,7 @@ func (c *company) stranger(t *testing.T) {
 func (c *company) visitor(t *testing.T, of *stage, name string, r ferryman.Report) *output {
 	t.Helper()
 	dir := t.TempDir()
-	peer, err := freeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	database, err := freeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
+	peer, database := port.Free(), port.Free()
 	if err := of.issue(name, filepath.Join(dir, "tls")); err != nil {
 		t.Fatal(err)
 	}

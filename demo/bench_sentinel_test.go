@@ -17,6 +17,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"ferryman/dbhooks/redis"
+	"ferryman/demo/port"
 )
 
 // Redis Sentinel, as Debian has it, on the same machine, with the same servers,
@@ -133,10 +134,7 @@ func sentinel(b *testing.B, tm timings) *sentinels {
 }
 
 func (w *sentinels) daemon(program string, i int, conf string) *daemon {
-	addr, err := freeAddress()
-	if err != nil {
-		w.b.Fatal(err)
-	}
+	addr := port.Free()
 	host, port, _ := net.SplitHostPort(addr)
 	dir := filepath.Join(w.dir, fmt.Sprintf("%s-%d", program, i))
 	if err := os.Mkdir(dir, 0o700); err != nil {

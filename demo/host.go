@@ -19,6 +19,7 @@ import (
 	"ferryman/agent/identity"
 	"ferryman/agent/source"
 	"ferryman/apiserver"
+	"ferryman/demo/port"
 )
 
 // settings is the directory of drop-ins to an agent's configuration. The demo
@@ -85,14 +86,11 @@ type network interface {
 	enter(name string) []string
 }
 
-// loopback has all hosts at one address.
+// loopback has all hosts on this one.
 type loopback struct{}
 
 func (loopback) add(string) (agent, database string, err error) {
-	if agent, err = freeAddress(); err == nil {
-		database, err = freeAddress()
-	}
-	return agent, database, err
+	return port.Free(), port.Free(), nil
 }
 
 func (loopback) enter(string) []string { return nil }

@@ -19,6 +19,7 @@ import (
 	"ferryman/agent/identity"
 	"ferryman/agent/rpc"
 	"ferryman/apiserver"
+	"ferryman/demo/port"
 )
 
 const (
@@ -106,11 +107,7 @@ func copyFile(to, from string) error {
 // it was.
 func (s *stage) serve(context.Context) error {
 	if s.address == "" {
-		address, err := freeAddress()
-		if err != nil {
-			return err
-		}
-		s.address = address
+		s.address = port.Free()
 	}
 	log, err := os.OpenFile(filepath.Join(s.dir, serverLog), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -168,15 +165,6 @@ func (s *stage) provisioner(log *slog.Logger) *apiserver.Process {
 
 // quiet is the provisioner as the demo itself uses it: to see and to kill.
 func (s *stage) quiet() *apiserver.Process { return s.provisioner(slog.New(slog.DiscardHandler)) }
-
-func freeAddress() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
-}
 
 // hosts are the names of those that run.
 func (s *stage) hosts() ([]string, error) {

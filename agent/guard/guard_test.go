@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,6 +18,7 @@ import (
 
 	"ferryman/agent/guard"
 	"ferryman/dbhooks"
+	"ferryman/demo/port"
 	"ferryman/systemd"
 )
 
@@ -550,10 +550,7 @@ func TestAlone(t *testing.T) {
 // TestHealthOverRestarts: whoever is the active guard answers the load balancer.
 func TestHealthOverRestarts(t *testing.T) {
 	r := newRig(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	r.spec.Listen = ln.Addr().String()
-	ln.Close()
+	r.spec.Listen = port.Free()
 	r.spec.Engine, r.spec.Database.Dir = "file", filepath.Join(r.dir, "data")
 	must(t, os.MkdirAll(r.spec.Database.Dir, 0o700))
 	must(t, os.WriteFile(filepath.Join(r.spec.Database.Dir, "instance.json"), []byte(`{"running":true,"role":"primary","writable":true,"healthy":true}`), 0o600))
@@ -580,7 +577,7 @@ func TestHealthOverRestarts(t *testing.T) {
 	answers(503) // the file says writable to the last
 	r.dies(deadline)
 	r.fenced(1)
-	_, err = r.Release(r.ctx)
+	_, err := r.Release(r.ctx)
 	must(t, err)
 	answers(200)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"errors"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"ferryman/demo/port"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -31,11 +32,7 @@ func TestScript(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Defer(func() { endDatabases(t, env.WorkDir) })
 			for _, name := range []string{"PEER", "DB", "METRICS", "API"} {
-				address, err := freeAddress()
-				if err != nil {
-					return err
-				}
-				env.Setenv(name, address)
+				env.Setenv(name, port.Free())
 			}
 			env.Setenv("NO_COLOR", "1")
 			return nil
@@ -88,14 +85,6 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%q does not come within %s", args[0], patience)
 		}
 	}
-}
-
-func freeAddress() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return ln.Addr().String(), ln.Close()
 }
 
 // endDatabases ends the databases of agents that a script started: they

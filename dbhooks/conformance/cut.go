@@ -7,6 +7,7 @@ import (
 
 	"ferryman"
 	"ferryman/dbhooks"
+	"ferryman/demo/port"
 )
 
 // operationKeepsToItsProcess has the process replaced by another at each point of a promotion at which something goes to or comes from it, as happens
@@ -72,11 +73,11 @@ const never = -1
 
 func newCut(t *testing.T) *cut {
 	t.Helper()
-	listener, err := net.Listen("tcp", freeAddress())
+	listener, err := net.Listen("tcp", port.Free())
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cut{listener: listener, to: freeAddress(), reached: make(chan struct{}), proceed: make(chan struct{}), left: never}
+	c := &cut{listener: listener, to: port.Free(), reached: make(chan struct{}), proceed: make(chan struct{}), left: never}
 	t.Cleanup(func() { listener.Close() })
 	go func() {
 		for {

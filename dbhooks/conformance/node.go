@@ -4,18 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"ferryman"
 	"ferryman/dbhooks"
+	"ferryman/demo/port"
 )
 
 // patience bounds what should be done much sooner: when it runs out the test has failed.
@@ -33,20 +31,12 @@ type node struct {
 	output  *tail
 }
 
-var ports atomic.Int32
-
-// freeAddress returns an address that nobody else uses: of the loopback network, the host that this process's id names.
-func freeAddress() string {
-	pid := os.Getpid()
-	return fmt.Sprintf("127.%d.%d.%d:%d", 64|pid>>16&63, pid>>8&255, pid&255, 10000+ports.Add(1))
-}
-
 // newNodes returns n instances that run, without data.
 func newNodes(t *testing.T, s Suite, n int) []*node {
 	t.Helper()
 	nodes := make([]*node, n)
 	for i := range nodes {
-		nodes[i] = newNode(t, s, dbhooks.Config{Address: freeAddress()})
+		nodes[i] = newNode(t, s, dbhooks.Config{Address: port.Free()})
 	}
 	return nodes
 }
