@@ -24,9 +24,10 @@ var folders = []struct {
 	may    []string
 }{
 	{".", nil},
+	{"demo/port", nil},
 
 	{"dbhooks", []string{"."}},
-	{"dbhooks/conformance", []string{".", "dbhooks"}},
+	{"dbhooks/conformance", []string{".", "dbhooks", "demo/port"}},
 	{"dbhooks/demodb", []string{".", "dbhooks"}},
 	{"dbhooks/exec", []string{".", "dbhooks"}},
 	{"dbhooks/fake", []string{".", "dbhooks"}},
@@ -64,6 +65,7 @@ var folders = []struct {
 
 	{"demo", []string{ // plays the person too: a CA, the marker of the first host, questions to an agent
 		".", "agent/cluster", "agent/config", "agent/identity", "agent/rpc", "agent/source", "apiserver", "dbhooks", "dbhooks/demodb", "dbhooks/redis",
+		"demo/port",
 	}},
 	{"cmd/agent/internal/render", []string{"."}},
 	{"cmd/agent", []string{
