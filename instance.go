@@ -120,6 +120,11 @@ type NodeStatus struct {
 	BootID string `json:"bootID"`
 	// Agent is what the agent runs and the restart generation it came up under.
 	Agent Target `json:"agent"`
+	// Release is the digest of the release that the agent runs from; empty when it
+	// is the one that the host has installed.
+	Release string `json:"release,omitempty"`
+	// PutBack is the newest release of the agent that did not hold here.
+	PutBack *PutBack `json:"putBack,omitempty"`
 	// Format is the newest format of replicated state that the agent understands.
 	Format uint32 `json:"format"`
 	// Applied is the last log index that the node's replicated state holds,
@@ -140,6 +145,14 @@ type NodeStatus struct {
 	Lease *LeaseStatus `json:"lease,omitempty"`
 	// Problems are what is wrong with the node itself, each with what to do.
 	Problems []string `json:"problems,omitempty"`
+}
+
+// PutBack is a release of the agent in whose place the host put what it had
+// before, by itself.
+type PutBack struct {
+	Version string `json:"version,omitempty"` // empty: what the host has installed
+	Digest  string `json:"digest,omitempty"`
+	Reason  string `json:"reason"`
 }
 
 // Service returns the status of the service in slot.

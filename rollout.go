@@ -135,6 +135,7 @@ const (
 	MoveEndPassage      TransitionKind = "end-passage"
 	MovePart            TransitionKind = "part"             // Part goes to Status for Reason
 	MoveSupersede       TransitionKind = "supersede"        // the rollout turns to the accepted document
+	MoveCarryAgents     TransitionKind = "carry-agents"     // the rollout that ended goes on, for the agent of Node, which is another than all have
 	MoveBeginSwitchover TransitionKind = "begin-switchover" // from the primary to Node
 	MoveBackSwitchover  TransitionKind = "back-switchover"  // give it up, for Reason
 	MoveEndSwitchover   TransitionKind = "end-switchover"   // forget it: done, or gone back

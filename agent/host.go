@@ -47,7 +47,7 @@ func openHost(ctx context.Context, cfg config.Config, version string, log *slog.
 		}
 	}()
 	db := cfg.Database
-	if h.releases, err = install.Open(cmp.Or(db.Home, filepath.Join(cfg.DataDir, "releases")), install.Options{Log: log}); err != nil {
+	if h.releases, err = install.Open(storeDir(cfg), install.Options{Log: log, Check: checkAgent}); err != nil {
 		return h, err
 	}
 	if err := h.releases.Clean(ctx); err != nil {
@@ -79,6 +79,7 @@ func openHost(ctx context.Context, cfg config.Config, version string, log *slog.
 	s.Mark = func(epoch uint64) error { return dbhooks.FenceMarker(db.DataDir, epoch) }
 	h.services = []runner.Service{s}
 	k := newKeeper(cfg, version, s, h.units)
+	k.release = runningRelease(h.releases) != ""
 	if db.Supervisor == config.SupervisorSystemd {
 		if err = k.useUnit(ctx, log); err != nil {
 			return h, err
@@ -86,6 +87,11 @@ func openHost(ctx context.Context, cfg config.Config, version string, log *slog.
 	}
 	h.guard = k
 	return h, nil
+}
+
+// storeDir is where the releases of this host are.
+func storeDir(cfg config.Config) string {
+	return cmp.Or(cfg.Database.Home, filepath.Join(cfg.DataDir, "releases"))
 }
 
 // DatabaseCommand is how the database of this node is run, for the unit that

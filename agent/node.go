@@ -153,7 +153,7 @@ func (n *node) openRunner(ctx context.Context) error {
 			return err
 		}
 		n.closers = append(n.closers, host.close)
-		d.Services, d.Units, d.Store = host.services, host.units, host.releases
+		d.Services, d.Units, d.Store, d.Release = host.services, host.units, host.releases, runningRelease(host.releases)
 		if g == nil {
 			g = host.guard
 		}
@@ -309,6 +309,7 @@ func (n *node) run(ctx context.Context) error {
 	})
 	working.start(n.holder.Run)
 	working.start(n.withdraw)
+	working.start(n.prove)
 	working.start(n.join)
 	working.start(n.keep)
 	leading.start(n.lead)
@@ -350,6 +351,11 @@ func (n *node) run(ctx context.Context) error {
 	}
 	if err := n.raft.Close(); err != nil {
 		n.log.Warn("raft did not close in order", "error", err)
+	}
+	if why.err == nil || errors.Is(why.err, ErrRestart) || errors.Is(why.err, ErrDeparted) {
+		if err := n.runner.EndStart(); err != nil {
+			n.log.Warn("that the agent ends in order could not be written down", "error", err)
+		}
 	}
 	serving.close()
 	return why.err

@@ -67,6 +67,12 @@ func newCompanyOf(t *testing.T, eng engine, configuration string) *company {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newCompanyAs(t, eng, program, configuration)
+}
+
+// newCompanyAs has another program than this one on every host.
+func newCompanyAs(t *testing.T, eng engine, program, configuration string) *company {
+	t.Helper()
 	st, err := build(t.Context(), eng, program)
 	if err != nil {
 		t.Fatal(err)

@@ -29,6 +29,7 @@ var hostFiles = map[string]string{
 node: {name: NAME, address: "NAME:7440"}
 join: ["n1:7440", "n2:7440", "n3:7440"]
 source: {url: "http://api:7480"}
+cluster: {dead_after: 20s}
 database: {engine: redis, address: "ADDRESS:6379", data_dir: /var/lib/redis, password_file: /etc/ferryman/password, supervisor: systemd, unit: redis-server.service}
 `,
 	"/etc/ferryman/password": password + "\n", // without one, Redis lets in nobody from another host
@@ -36,6 +37,7 @@ database: {engine: redis, address: "ADDRESS:6379", data_dir: /var/lib/redis, pas
 	"/etc/systemd/system/ferryman.service": `
 [Unit]
 After=network.target dbus.service
+StartLimitIntervalSec=0
 [Service]
 Type=notify
 User=redis

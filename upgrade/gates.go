@@ -165,6 +165,9 @@ func Versions(nodes []Node, part ferryman.Part, from, goal ferryman.Target, id f
 			continue
 		}
 		if part == ferryman.PartAgents {
+			if n.View.Known && n.View.Status.Agent.Version == goal.Version {
+				return true // newcomers bring what their hosts have installed, and each that is carried makes it fewer
+			}
 			if n.View.Known {
 				seen[n.View.Status.Agent.Version] = true
 			}

@@ -63,8 +63,13 @@ func same(t, goal ferryman.Target) bool {
 	return t.Equal(goal)
 }
 
+// agentAt: a goal without a version is what each host has installed.
 func agentAt(s ferryman.NodeStatus, goal ferryman.Target) bool {
-	return (goal.Version == "" || s.Agent.Version == goal.Version) && s.Agent.RestartGeneration >= goal.RestartGeneration
+	at := s.Agent.Version == goal.Version
+	if goal.Version == "" {
+		at = s.Release == ""
+	}
+	return at && s.Agent.RestartGeneration >= goal.RestartGeneration
 }
 
 // HealthyFor tells whether what a part is about has been healthy for d: the

@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"slices"
+	"strings"
 
 	"ferryman"
 )
@@ -16,6 +17,7 @@ type Next struct {
 	Wait       string
 	Switchover bool
 	Done       bool
+	Failed     string // why it cannot be done
 }
 
 // Facts are what a passage reads beside its node.
@@ -157,7 +159,6 @@ func onlyParameters(t, goal ferryman.Target) bool {
 // come back and caught up, the vote given back.
 func Agent(n Node, p ferryman.Passage, f Facts, nodes []Node, always bool) Next {
 	target := f.Goal.Target
-	args := ferryman.Args{Engine: ferryman.AgentEngine, Version: target.Version, RestartGeneration: target.RestartGeneration}
 	if n.At(ferryman.PartAgents, target) {
 		switch {
 		case !n.View.Reachable || !n.View.CaughtUp:
@@ -170,11 +171,14 @@ func Agent(n Node, p ferryman.Passage, f Facts, nodes []Node, always bool) Next 
 	if p.BootID != "" && n.View.Status.BootID == p.BootID && ended(f.Ended("", ferryman.OpExit)) {
 		return Next{Wait: n.Name() + " ends its agent, which has not come back yet"}
 	}
+	if back := n.View.Status.PutBack; back != nil && PutBack(n, f.Goal) && ended(f.Ended("", ferryman.OpExit)) {
+		return Next{Failed: back.Reason}
+	}
 	if n.Leader {
 		to, ok := Heir(nodes, n.ID())
 		if !ok {
 			if voters(nodes) == 1 {
-				return restart(n, args, f)
+				return Restart(n, f.Goal, f)
 			}
 			return Next{Wait: "no other voter has caught up to take Raft's leadership from " + n.Name()}
 		}
@@ -189,21 +193,43 @@ func Agent(n Node, p ferryman.Passage, f Facts, nodes []Node, always bool) Next 
 			return Next{Op: ferryman.OpDemote}
 		}
 	}
-	return restart(n, args, f)
+	return Restart(n, f.Goal, f)
 }
 
-// restart is the end of the agent, after the primary's has taken a lease that
-// outlasts it. The plan sees to the lease for as long as the passage is open.
-func restart(n Node, args ferryman.Args, f Facts) Next {
+// Restart is the end of the agent, after the primary's has taken a lease that
+// outlasts it, and after the switch to the goal's version. The plan sees to the
+// lease for as long as the passage is open.
+func Restart(n Node, goal ferryman.Known, f Facts) Next {
+	args := ferryman.Args{Engine: ferryman.AgentEngine, Version: goal.Target.Version, RestartGeneration: goal.Target.RestartGeneration}
 	if l := f.Primary.Lease; n.Primary && l != nil && l.Enforced {
 		if held := n.View.Status.Lease; held == nil || held.Epoch != f.Primary.Epoch || held.Length < ferryman.RestartLease {
 			return Next{Wait: n.Name() + " takes a lease of " + ferryman.RestartLease.String() + " before its agent restarts"}
 		}
 	}
-	if v := args.Version; v != "" && n.View.Status.Agent.Version != v && !slices.Contains(n.View.Status.Selected, ferryman.ReleaseKey(ferryman.AgentEngine, v)) {
+	if !starts(n.View.Status, args.Version) {
 		return Next{Op: ferryman.OpSwitch, Args: args}
 	}
 	return Next{Op: ferryman.OpExit, Args: args}
+}
+
+// starts tells whether the next start of the agent runs the version; an empty
+// one is what the host has installed.
+func starts(s ferryman.NodeStatus, version string) bool {
+	installed := !slices.ContainsFunc(s.Selected, func(key string) bool { return strings.HasPrefix(key, ferryman.AgentEngine+"/") })
+	switch {
+	case version == "":
+		return installed
+	case installed:
+		return s.Release == "" && s.Agent.Version == version
+	}
+	return slices.Contains(s.Selected, ferryman.ReleaseKey(ferryman.AgentEngine, version))
+}
+
+// PutBack tells that the node tried this release of the agent and put back what
+// it had before.
+func PutBack(n Node, goal ferryman.Known) bool {
+	b := n.View.Status.PutBack
+	return b != nil && b.Version == goal.Target.Version && b.Digest == goal.Release.Digest()
 }
 
 // Demotion says whether a voter is demoted before its agent restarts: when

@@ -26,6 +26,10 @@ func (x *situation) passage(p *proposal, n upgrade.Node, pg ferryman.Passage, pp
 	switch {
 	case next.Done:
 		p.move(ferryman.Transition{Kind: ferryman.MoveEndPassage, Node: n.ID()})
+	case next.Failed != "" && pp.Status == ferryman.PartOpen:
+		x.fail(p, pg.Part, pp, putBack(n, next.Failed))
+	case next.Failed != "":
+		p.wait("put-back", n.ID(), "%s", putBack(n, next.Failed))
 	case next.Switchover:
 		x.switchAway(p, n, pg)
 	case next.Wait != "":
@@ -104,6 +108,24 @@ func proves(op ferryman.Op) bool {
 	return false
 }
 
+// minComeback is what a new agent has to come back in at least.
+const minComeback = ferryman.Duration(10 * time.Second)
+
+// onTrial gives the new agent as long to be back in the cluster as its switch
+// may take: what does not hold is put back, and answers, before its node counts
+// as dead.
+func (x *situation) onTrial(st *ferryman.Step, n upgrade.Node, goal ferryman.Known) {
+	st.Deadline = max(x.v.Limits.DeadAfter/2, minComeback)
+	x.stageFirst(st, n, goal)
+}
+
+// stageFirst stages what a switch wants and is not there.
+func (x *situation) stageFirst(st *ferryman.Step, n upgrade.Node, goal ferryman.Known) {
+	if goal.Release.Digest() != "" && !staged(n, goal.Release) {
+		st.Op, st.Service, st.Args.Release, st.Args.Keep, st.Deadline = ferryman.OpStage, "", &goal.Release, x.policy.KeepVersions, 0
+	}
+}
+
 // passageStep tries the next operation, and fails the part when it was tried
 // too often: a step that was done and does not hold counts as well.
 func (x *situation) passageStep(p *proposal, n upgrade.Node, pg ferryman.Passage, pp ferryman.PartProgress, next upgrade.Next) {
@@ -114,8 +136,12 @@ func (x *situation) passageStep(p *proposal, n upgrade.Node, pg ferryman.Passage
 	if st.Op.ByLeader() {
 		st.Deadline = ferryman.Duration(time.Minute)
 	}
-	if st.Op == ferryman.OpSwitch && pg.Goal.Release.Digest() != "" && !staged(n, pg.Goal.Release) {
-		st.Op, st.Service, st.Args.Release, st.Args.Keep = ferryman.OpStage, "", &pg.Goal.Release, x.policy.KeepVersions
+	if st.Op == ferryman.OpSwitch {
+		if pg.Part == ferryman.PartAgents {
+			x.onTrial(&st, n, pg.Goal)
+		} else {
+			x.stageFirst(&st, n, pg.Goal)
+		}
 	}
 	tried := x.tried(st.Node, st.Service, st.Op, pg.FirstStep)
 	if len(tried) >= attempts && !tried[len(tried)-1].Open() && pp.Status == ferryman.PartOpen && proves(st.Op) {

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"fmt"
+
 	"ferryman"
 	"ferryman/upgrade"
 )
@@ -24,16 +26,38 @@ func upgrades(x *situation) (p proposal) {
 		p.wait("supersede", "", "generation %d is accepted and begins after what is carried now", x.s.Accepted.Document.Generation)
 	}
 	if !r.Open() {
+		if n, ok := x.straggler(); ok {
+			p.move(ferryman.Transition{Kind: ferryman.MoveCarryAgents, Node: n.ID()})
+			return p
+		}
 		p.wait("complete", "", "generation %d is done", r.Generation)
 		return p
 	}
+	halted := false
 	for _, part := range ferryman.Parts {
-		if pp := r.Parts[part]; !pp.Status.Done() {
-			x.carry(&p, part, pp)
+		pp := r.Parts[part]
+		if pp.Status.Done() || halted && pp.Status != ferryman.PartReverting {
+			continue // what goes back does so also when what comes before it stands still
+		}
+		x.carry(&p, part, pp)
+		if halted = pp.Status == ferryman.PartHalted; !halted {
 			return p
 		}
 	}
 	return p
+}
+
+// straggler is a node whose agent is another version than that of all: its host
+// is new and has another installed, or was away.
+func (x *situation) straggler() (upgrade.Node, bool) {
+	complete, known := x.s.Complete[ferryman.PartAgents]
+	complete.Target.RestartGeneration = 0
+	for _, n := range x.of(ferryman.PartAgents) {
+		if known && n.View.Reachable && n.View.CaughtUp && n.Member.Want == ferryman.WantActive && !n.At(ferryman.PartAgents, complete.Target) {
+			return n, true
+		}
+	}
+	return upgrade.Node{}, false
 }
 
 // carry moves one part on.
@@ -145,12 +169,15 @@ func version(t ferryman.Target) string {
 // crashed tells that a node which was carried does not hold: its service ended
 // more than once since. One crash may be anyone's; two are the release's.
 func (x *situation) crashed(part ferryman.Part, pp ferryman.PartProgress) string {
-	if part != ferryman.PartDatabase {
-		return ""
-	}
 	for _, c := range pp.Carried {
 		n, ok := x.node(c.Node)
 		if !ok || !n.View.Reachable || x.carried(c.Node) {
+			continue
+		}
+		if part == ferryman.PartAgents {
+			if !n.At(part, pp.To.Target) && upgrade.PutBack(n, pp.To) {
+				return putBack(n, n.View.Status.PutBack.Reason)
+			}
 			continue
 		}
 		for _, svc := range n.View.Status.Services {
@@ -168,11 +195,16 @@ func (x *situation) crashed(part ferryman.Part, pp ferryman.PartProgress) string
 	return ""
 }
 
+// putBack is what happened to an agent that its host took back.
+func putBack(n upgrade.Node, why string) string {
+	return fmt.Sprintf("the agent of %s is that of before again: %s; its log says more (journalctl -u ferryman)", n.Name(), why)
+}
+
 // fail turns a part back, or lets it stand still where the policy or the lack
 // of anything to go back to says so.
 func (x *situation) fail(p *proposal, part ferryman.Part, pp ferryman.PartProgress, reason string) {
 	status := ferryman.PartReverting
-	if x.policy.OnFailure == ferryman.FailureHalt || pp.First || pp.Status == ferryman.PartReverting || x.noReturn(part, pp) {
+	if x.policy.OnFailure == ferryman.FailureHalt || pp.First || pp.Status == ferryman.PartReverting || pp.To.Target.Equal(pp.From.Target) || x.noReturn(part, pp) {
 		status = ferryman.PartHalted
 	}
 	p.move(ferryman.Transition{Kind: ferryman.MovePart, Part: part, Status: status, Reason: reason})

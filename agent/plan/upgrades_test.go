@@ -195,6 +195,22 @@ func TestPassage(t *testing.T) {
 		x := calm(3).rollout(func(d *ferryman.Document) { d.Agent.RestartGeneration, d.Agent.Version = 1, version })
 		return x.carrying(ferryman.PartAgents, "n2")
 	}
+	putBack := func(x *sit, name, version string) *sit {
+		return x.view(name, func(v *ferryman.NodeView) {
+			v.Status.BootID, v.Status.PutBack = "b2", &ferryman.PutBack{Version: version, Reason: "it ended 2 times"}
+		})
+	}
+	exited := func(x *sit) *sit { return x.did(ferryman.OpExit, "n2", ago(time.Minute)) }
+	straggler := func(x *sit, version string) *sit { // the last node came with another agent
+		return x.add("n4").document(nodes(4)).view("n4", func(v *ferryman.NodeView) {
+			v.Status.Release, v.Status.Agent.Version, v.Status.Selected = "sha256:x", version, []string{"ferryman/" + version}
+		})
+	}
+	gone := func(x *sit) *sit { // and is carried to what all have
+		x.s.Rollout.Ended = time.Time{}
+		c := x.s.Complete[ferryman.PartAgents]
+		return straggler(x, "9").part(ferryman.PartAgents, func(pp *progress) { pp.Status, pp.From, pp.To = ferryman.PartOpen, c, c }).carrying(ferryman.PartAgents, "n4")
+	}
 	crashes := func(restarts int) *sit {
 		x := ready(3).runs("n2", "2").carried("n2").stopped("n2")
 		for range restarts {
@@ -207,6 +223,8 @@ func TestPassage(t *testing.T) {
 	t.Run("goes on", func(t *testing.T) {
 		t.Parallel()
 		try(t, []row{
+			{"one that came with another agent is carried when nothing else is", straggler(calm(3), "9"), "carry-agents n4", ""},
+			{"to what all have", gone(calm(3)), "switch n4 ", ""},
 			{"it stops", carry(), "stop n2", ""},
 			{"is switched", carry().stopped("n2"), "switch n2 2", ""},
 			{"starts", selects(carry(), "2").stopped("n2"), "start n2", ""},
@@ -243,6 +261,14 @@ func TestPassage(t *testing.T) {
 			{"who is silent for too long is given up", carry().silent("n2", time.Minute), "end-passage n2 lost; request-hosts 3 remove [] lost [n2]", ""},
 			{"so is its restarted agent", agent("").silent("n2", time.Minute), "end-passage n2 lost", "hosts"},
 			{"an agent of a new version is blamed", agent("9").silent("n2", time.Minute), "part agents reverting; end-passage n2 lost", "hosts"},
+			{"an agent that its host put back", putBack(exited(agent("9")), "n2", "9"), "part agents reverting", ""},
+			{"not for an earlier try", putBack(agent("9"), "n2", "9"), "switch n2 9", ""},
+			{"nor for another release", putBack(exited(agent("9")), "n2", "8"), "switch n2 9", ""},
+			{"also one that was carried and is put back later",
+				putBack(calm(3).rollout(func(d *ferryman.Document) { d.Agent.Version = "9" }).part(ferryman.PartAgents, func(pp *progress) {
+					pp.Carried = []ferryman.Carried{{Node: "n2", Ended: t0}}
+				}), "n2", "9"), "part agents reverting", ""},
+			{"one that came with another agent and puts back that of all", putBack(gone(calm(3)).did(ferryman.OpExit, "n4", ago(time.Minute)), "n4", ""), "part agents halted", ""},
 			{"silence is measured by each leader anew", newLeader(carry().silent("n2", time.Hour)), "", "unreachable"},
 		})
 	})

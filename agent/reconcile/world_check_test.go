@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -104,6 +105,10 @@ func (w *world) settleDown() {
 		w.doc.Database.Version = "2"
 		w.publish()
 	}
+	if v := w.doc.Agent.Version; v == agentNever || v == agentLater {
+		w.doc.Agent.Version = "5"
+		w.publish()
+	}
 	for _, q := range w.state.Quarantined {
 		w.commit(state.Command{Request: &ferryman.Request{Kind: ferryman.RequestLift, Release: q.Key, By: "a person"}})
 	}
@@ -120,7 +125,7 @@ func (w *world) settle() {
 	}
 	for range turns {
 		for _, q := range w.state.Quarantined {
-			if q.Key == "demodb/"+w.doc.Database.Version {
+			if q.Key == "demodb/"+w.doc.Database.Version || q.Key == "ferryman/"+w.doc.Agent.Version {
 				w.commit(state.Command{Request: &ferryman.Request{Kind: ferryman.RequestLift, Release: q.Key, By: "a person"}})
 			}
 		}
@@ -149,7 +154,7 @@ func (w *world) unsettled() string {
 	if s.Switchover != nil {
 		return "a switchover is open"
 	}
-	if why := w.unguarded(); why != "" {
+	if why := cmp.Or(w.unguarded(), w.agentsUnsettled()); why != "" {
 		return why
 	}
 	if len(s.Members) != w.doc.Nodes {

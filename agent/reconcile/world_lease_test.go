@@ -69,6 +69,9 @@ func own(n *wnode, d time.Duration) time.Duration { return time.Duration(float64
 
 // start starts the agent of a host.
 func (w *world) start(n *wnode) {
+	if !w.launch(n) {
+		return
+	}
 	n.startAgent()
 	if !w.auto {
 		return

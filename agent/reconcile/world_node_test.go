@@ -32,6 +32,7 @@ type wnode struct {
 	db      wdb
 	polls   int // good polls under the present leader
 	wlease
+	wagent
 }
 
 type wstep struct {
@@ -93,7 +94,8 @@ func (n *wnode) startAgent() {
 
 func (n *wnode) status() ferryman.NodeStatus {
 	d := &n.db
-	st := ferryman.NodeStatus{ID: n.id, Name: n.name, BootID: fmt.Sprint(n.bootID), Agent: ferryman.Target{Version: "1", RestartGeneration: n.restarts}, Staged: slices.Clone(n.staged)}
+	st := ferryman.NodeStatus{ID: n.id, Name: n.name, BootID: fmt.Sprint(n.bootID), Staged: slices.Clone(n.staged)}
+	n.shown(n.restarts, &st)
 	in := ferryman.Instance{Running: d.running, Initialised: d.running && d.initialised, Role: d.role, Writable: d.writable, Fenced: d.fenced > 0, Epoch: d.epoch,
 		History: d.history, Position: uint64(len(d.log)), Following: d.following, Streaming: d.streaming, Diverged: d.diverged, Healthy: d.running && !d.diverged}
 	if d.running {
@@ -195,6 +197,10 @@ func (w *world) effect(n *wnode, st ferryman.Step) (res ferryman.Result, fail st
 	case ferryman.OpStage:
 		n.staged = append(n.staged, st.Args.Release.Digest())
 	case ferryman.OpSwitch:
+		if st.Service == "" {
+			n.try(st.Args.Version)
+			break
+		}
 		d.selected = st.Args.Target()
 	case ferryman.OpStop:
 		n.stopDB()

@@ -158,6 +158,9 @@ func (w *world) publish() {
 	for _, v := range []string{"1", "2", "3", "4"} {
 		w.doc.Releases["demodb/"+v] = ferryman.Release{Archive: &ferryman.Archive{URL: "file:///" + v, SHA256: "sum" + v, Size: 1}}
 	}
+	for _, v := range []string{"2", "3", "4", "5"} {
+		w.doc.Releases[ferryman.ReleaseKey(ferryman.AgentEngine, v)] = agentRelease(v)
+	}
 	w.doc.ConfirmShrink = w.doc.Nodes
 }
 
@@ -562,10 +565,10 @@ func (w *world) change() {
 	case 3:
 		w.doc.Database.RestartGeneration++
 	case 4:
-		w.doc.Agent.RestartGeneration++
+		w.changeAgents()
 	}
 	w.publish()
-	w.log("document %d: %d nodes, version %s, restarts %d and %d", w.docs, w.doc.Nodes, w.doc.Database.Version, w.doc.Database.RestartGeneration, w.doc.Agent.RestartGeneration)
+	w.log("document %d: %d nodes, version %s, agents %q, restarts %d and %d", w.docs, w.doc.Nodes, w.doc.Database.Version, w.doc.Agent.Version, w.doc.Database.RestartGeneration, w.doc.Agent.RestartGeneration)
 }
 
 // turn advances the world by one event.
@@ -581,6 +584,7 @@ func (w *world) turn(step time.Duration) {
 			w.struck["crashing releases"]++
 		}
 		w.finish(n)
+		w.lives(n)
 		w.stream(n)
 	}
 	w.write()

@@ -17,6 +17,8 @@ type board struct {
 
 	// selected, staged and problem are what the store said last.
 	selected, staged []string
+	agent            string // the digest of the agent's release that the next start runs
+	putBack          *ferryman.PutBack
 	problem          string
 }
 
@@ -29,7 +31,7 @@ func (b *board) init() {
 // keepOutcomes is how many outcomes a status holds.
 const keepOutcomes = 64
 
-// Status is the runner's part of what the node says of itself: Seq, Services, Selected, Staged, Running, Outcomes and Problems. It is to be read only.
+// Status is the runner's part of what the node says of itself: Seq, Services, Selected, Staged, Release, PutBack, Running, Outcomes and Problems. It is to be read only.
 // Positions are always those of the last look; Seq moves only with everything else.
 func (r *Runner) Status() ferryman.NodeStatus {
 	r.board.mu.Lock()
@@ -68,6 +70,7 @@ func (r *Runner) publish() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	next.Selected, next.Staged = b.selected, b.staged
+	next.Release, next.PutBack = r.deps.Release, b.putBack
 	if b.problem != "" {
 		next.Problems = append(next.Problems, b.problem)
 	}

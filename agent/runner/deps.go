@@ -26,6 +26,11 @@ type Store interface {
 	List(engine string) ([]install.Installed, error)
 	Current(engine string) (install.Installed, error)
 	Switch(ctx context.Context, engine, version, digest string) error
+	Try(ctx context.Context, engine, version, digest string, step uint64, limit time.Duration) error
+	Trial(engine string) (install.Trial, error)
+	Arrive(engine string) error
+	Confirm(engine string) error
+	EndStart(engine string) error
 	Prune(ctx context.Context, engine string, keep int, inUse ...string) ([]string, error)
 }
 
@@ -50,7 +55,9 @@ type Deps struct {
 	Services []Service
 	Units    Units
 	Store    Store
-	Journal  File
+	// Release is the digest of the agent's release that this process runs from; empty when it is the installed one.
+	Release string
+	Journal File
 	// Exit asks the composition root to end the agent, in good order, and must return at once. The step's outcome is durable before it is called.
 	Exit func(reason string)
 	// Hold returns a context that ends with the primary's lease of the epoch, once that is held and the guard is armed; ctx itself where no lease is

@@ -51,20 +51,46 @@ func (r *Runner) switchAgent(ctx context.Context, s ferryman.Step) (effect, erro
 	if s.Args.Engine != ferryman.AgentEngine {
 		return effect{}, fmt.Errorf("switch %s %s: no service is named: %w", s.Args.Engine, s.Args.Version, ferryman.ErrInvalid)
 	}
-	if s.Args.Version == "" {
-		return effect{}, nil // not managed: the agent that is installed starts again
+	limit := s.Deadline
+	if limit <= 0 {
+		limit = ferryman.DefaultStepDeadline
+	}
+	if s.Args.Version == "" { // the one that the host has installed
+		return effect{}, r.deps.Store.Try(ctx, s.Args.Engine, "", "", s.ID, limit.Std())
 	}
 	in, err := r.find(s.Args.Engine, s.Args.Version, digestOf(s.Args))
 	if err != nil {
 		return effect{}, err
 	}
-	return effect{}, r.deps.Store.Switch(ctx, in.Engine, in.Version, in.SHA256)
+	return effect{}, r.deps.Store.Try(ctx, in.Engine, in.Version, in.SHA256, s.ID, limit.Std())
 }
 
+// Prove notes how far this agent's release on trial, if it is on trial, has come by what the cluster knows of it: it has arrived once the passage is over
+// that switched to it, which the leader only ends when it sees the agent caught up, and proved itself once its version is that of all.
+func (r *Runner) Prove(self ferryman.NodeID, s ferryman.State) error {
+	t, err := r.deps.Store.Trial(ferryman.AgentEngine)
+	if err != nil || !t.Open() || s.LastStep < t.Step || s.Rollout == nil {
+		return err
+	}
+	if _, carried := s.Rollout.Passages[self]; carried {
+		return nil
+	}
+	if s.Rollout.Parts[ferryman.PartAgents].Status.Done() && s.Complete[ferryman.PartAgents].Target.Version == t.Version {
+		return r.deps.Store.Confirm(ferryman.AgentEngine)
+	}
+	return r.deps.Store.Arrive(ferryman.AgentEngine)
+}
+
+// EndStart notes that this agent ends in order, which says nothing against its release.
+func (r *Runner) EndStart() error { return r.deps.Store.EndStart(ferryman.AgentEngine) }
+
 // exit ends the agent, so that it comes up again under another generation. The record comes first: an agent that ended before its record would end
-// again, and again, whenever the step is asked for. One that came up under that generation already has nothing to do: it was asked while it was away.
+// again, and again, whenever the step is asked for. One that came up as that already has nothing to do: it was asked while it was away.
 func (r *Runner) exit(s ferryman.Step) (effect, error) {
-	if g := s.Args.RestartGeneration; s.Args.Version == "" && g > 0 && r.generation >= g {
+	r.board.mu.Lock()
+	another := r.board.agent != r.deps.Release
+	r.board.mu.Unlock()
+	if g := s.Args.RestartGeneration; (s.Args.Version != "" || g > 0) && r.generation >= g && !another {
 		return effect{}, nil
 	}
 	return effect{

@@ -78,24 +78,42 @@ func digestOf(a ferryman.Args) string {
 func (r *Runner) observeStore() {
 	var staged, selected []string
 	var errs []error
+	var agent string
 	for _, engine := range r.engines() {
 		all, err := r.deps.Store.List(engine)
 		for _, in := range all {
-			staged = append(staged, ferryman.Release{Archive: &ferryman.Archive{SHA256: in.SHA256}}.Digest())
+			staged = append(staged, archived(in.SHA256))
 		}
 		now, currentErr := r.deps.Store.Current(engine)
 		if currentErr == nil {
 			selected = append(selected, ferryman.ReleaseKey(engine, now.Version))
+			if engine == ferryman.AgentEngine {
+				agent = archived(now.SHA256)
+			}
 		} else if errors.Is(currentErr, install.ErrNone) {
 			currentErr = nil
 		}
 		errs = append(errs, err, currentErr)
 	}
+	var putBack *ferryman.PutBack
+	t, err := r.deps.Store.Trial(ferryman.AgentEngine)
+	if errs = append(errs, err); t.PutBack != "" {
+		putBack = &ferryman.PutBack{Version: t.Version, Digest: archived(t.SHA256), Reason: t.PutBack}
+	}
 	slices.Sort(staged)
 	r.board.mu.Lock()
 	defer r.board.mu.Unlock()
 	r.board.staged, r.board.selected, r.board.problem = slices.Compact(staged), selected, ""
+	r.board.agent, r.board.putBack = agent, putBack
 	if err := errors.Join(errs...); err != nil {
 		r.board.problem = fmt.Sprintf("which releases are installed is not quite known: %v", err)
 	}
+}
+
+// archived is the digest by which a document knows an archive; empty for none.
+func archived(sha string) string {
+	if sha == "" {
+		return ""
+	}
+	return ferryman.Release{Archive: &ferryman.Archive{SHA256: sha}}.Digest()
 }

@@ -485,6 +485,67 @@ func TestWitness(t *testing.T) {
 	})
 }
 
+// TestTrial: a release of the agent is on trial until the cluster's state says
+// that it has arrived, and then that it is the one of all.
+func TestTrial(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		a := h.run(t)
+		to := ferryman.Args{Engine: ferryman.AgentEngine, Version: "0.2.0", RestartGeneration: 1, Release: release("b"), Keep: 1}
+		a.must(t, node(1, ferryman.OpStage, to))
+		a.must(t, node(7, ferryman.OpSwitch, to))
+		a.must(t, node(8, ferryman.OpExit, to))
+		a.end()
+
+		d := h.deps()
+		d.Release = release("b").Digest()
+		b := run(t, d)
+		passage := map[ferryman.NodeID]ferryman.Passage{"me": {Part: ferryman.PartAgents}}
+		part := func(status ferryman.PartStatus) map[ferryman.Part]ferryman.PartProgress {
+			return map[ferryman.Part]ferryman.PartProgress{ferryman.PartAgents: {Status: status}}
+		}
+		complete := func(version string) map[ferryman.Part]ferryman.Known {
+			return map[ferryman.Part]ferryman.Known{ferryman.PartAgents: {Target: ferryman.Target{Version: version}}}
+		}
+		for _, tt := range []struct {
+			name          string
+			state         ferryman.State
+			open, arrived bool
+		}{
+			{"a state of before the switch", ferryman.State{LastStep: 6, Rollout: &ferryman.Rollout{Parts: part(ferryman.PartComplete)}, Complete: complete("0.2.0")}, true, false},
+			{"while it is carried", ferryman.State{LastStep: 9, Rollout: &ferryman.Rollout{Passages: passage, Parts: part(ferryman.PartOpen)}}, true, false},
+			{"it was carried", ferryman.State{LastStep: 9, Rollout: &ferryman.Rollout{Parts: part(ferryman.PartOpen)}}, true, true},
+			{"another is that of all", ferryman.State{LastStep: 9, Rollout: &ferryman.Rollout{Parts: part(ferryman.PartReverted)}, Complete: complete("0.1.0")}, true, true},
+			{"it is that of all", ferryman.State{LastStep: 9, Rollout: &ferryman.Rollout{Parts: part(ferryman.PartComplete)}, Complete: complete("0.2.0")}, false, false},
+		} {
+			if err := b.Prove("me", tt.state); err != nil {
+				t.Fatal(err)
+			}
+			if trial, err := h.store.Trial(ferryman.AgentEngine); err != nil || trial.Open() != tt.open || trial.Arrived != tt.arrived {
+				t.Errorf("%s: the trial is %+v, %v; want open %t, arrived %t", tt.name, trial, err, tt.open, tt.arrived)
+			}
+		}
+		if got := b.Status(); got.Release != d.Release || got.PutBack != nil {
+			t.Errorf("it shows release %q, put back %v", got.Release, got.PutBack)
+		}
+
+		// What does not hold is told, and what all have is installed again.
+		back := ferryman.Args{Engine: ferryman.AgentEngine, RestartGeneration: 1}
+		b.must(t, node(10, ferryman.OpSwitch, back))
+		h.store.PutBack(ferryman.AgentEngine, "it ended 2 times")
+		b.must(t, node(11, ferryman.OpStage, to))
+		if got := b.Status().PutBack; got == nil || got.Version != "" || got.Digest != "" || got.Reason != "it ended 2 times" {
+			t.Errorf("put back: got %+v", got)
+		}
+		exits := len(h.exits)
+		b.must(t, node(12, ferryman.OpExit, back))
+		if len(h.exits) != exits+1 {
+			t.Error("an agent that runs another release than the next start would did not end")
+		}
+	})
+}
+
 func TestStatusWakes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

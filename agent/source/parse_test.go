@@ -158,7 +158,7 @@ func TestParseRefuses(t *testing.T) {
 		"agent as database":    {rest + "database: {engine: ferryman}\n", []string{"database.engine: ferryman is the agent itself"}},
 		"version alone":        {rest + "database: {version: \"1\"}\n", []string{"database.version: is set without database.engine"}},
 		"version not listed":   {rest + "database: {engine: redis, version: \"7\"}\n", []string{"database.version: nothing says how 7 is installed: add releases[redis/7]"}},
-		"agent version":        {rest + "agent: {version: 0.2.0}\n", []string{"orders.yaml:3: agent.version: the agent's own upgrade is not part of this release"}},
+		"agent version":        {rest + "agent: {version: 0.2.0}\n", []string{"orders.yaml:3: agent.version: nothing says how 0.2.0 is installed: add releases[ferryman/0.2.0]"}},
 		"parameter line break": {rest + "database: {parameters: {a: \"b\\nc\"}}\n", []string{"database.parameters[a]: must not hold line breaks"}},
 		"failover mode":        {rest + "database: {failover: {mode: auto}}\n", []string{`database.failover.mode: is "auto"; expected manual or automatic`}},
 		"unknown failover":     {rest + "database: {failover: {mode: sometimes}}\n", []string{`orders.yaml:3: database.failover.mode: is "sometimes"; expected manual or automatic`}},

@@ -52,7 +52,10 @@ func check(d ferryman.Document) []Problem {
 	c.refuse(d.ConfirmShrink > 0 && d.ConfirmShrink != d.Nodes, "confirmShrink",
 		"is %d, but nodes is %d: repeat the number of nodes, or leave confirmShrink out", d.ConfirmShrink, d.Nodes)
 	c.database(d)
-	c.refuse(d.Agent.Version != "", "agent.version", "the agent's own upgrade is not part of this release; for a rolling restart of the agents, raise agent.restartGeneration")
+	c.version("agent.version", d.Agent.Version)
+	if d.Agent.Version != "" {
+		c.listed(d, "agent.version", ferryman.AgentEngine, d.Agent.Version)
+	}
 	for _, key := range slices.Sorted(maps.Keys(d.Releases)) {
 		c.release(key, d.Releases[key])
 	}

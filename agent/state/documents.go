@@ -31,8 +31,8 @@ func (a *applier) accept(n ferryman.Accepted) error {
 		return err
 	}
 	for key, r := range d.Releases {
-		for _, k := range a.s.Complete {
-			if k.Release.Digest() != "" && key == ferryman.ReleaseKey(d.Database.Engine, k.Target.Version) && k.Release.Digest() != r.Digest() {
+		for part, k := range a.s.Complete {
+			if k.Release.Digest() != "" && key == ferryman.ReleaseKey(a.engine(part), k.Target.Version) && k.Release.Digest() != r.Digest() {
 				return refuse("release %s has another digest than the one that was rolled out; a version's digest never changes", key)
 			}
 		}
@@ -62,13 +62,15 @@ func (a *applier) signedAnew(old, n ferryman.Accepted) error {
 // goes back to: a node that joins in the middle installs nothing that the
 // document it can verify does not name.
 func (a *applier) wayBack(n ferryman.Accepted) error {
-	k := a.s.Complete[ferryman.PartDatabase]
-	if len(n.Envelope) == 0 || k.Release.Digest() == "" {
-		return nil
-	}
-	key := ferryman.ReleaseKey(n.Document.Database.Engine, k.Target.Version)
-	if _, ok := n.Document.Releases[key]; !ok {
-		return refuse("it does not list releases[%s], to which a failed rollout would go back; a signed document has to, as nothing else is installed", key)
+	for _, part := range ferryman.Parts {
+		k := a.s.Complete[part]
+		if len(n.Envelope) == 0 || k.Release.Digest() == "" {
+			continue
+		}
+		key := ferryman.ReleaseKey(a.engine(part), k.Target.Version)
+		if _, ok := n.Document.Releases[key]; !ok {
+			return refuse("it does not list releases[%s], to which a failed rollout would go back; a signed document has to, as nothing else is installed", key)
+		}
 	}
 	return nil
 }

@@ -27,6 +27,11 @@ func TestDocuments(t *testing.T) {
 			return apply(t, s, moves(part(ferryman.PartDatabase, ferryman.PartReverting)))
 		}()
 		other = func(d *ferryman.Document) { d.Releases["demodb/1"] = release("other") }
+		// All agents run a version 9 of theirs, and the database has one, too.
+		agents = func() ferryman.State {
+			s := apply(t, run, doc(2, func(d *ferryman.Document) { d.Agent.Version, d.Releases["ferryman/9"] = "9", release("agent") }))
+			return apply(t, s, moves(part(ferryman.PartAgents, ferryman.PartComplete)), moves(part(ferryman.PartDatabase, ferryman.PartComplete)))
+		}()
 	)
 	try(t, []row{
 		{"a newer generation", run, doc(2, same), ""},
@@ -54,6 +59,9 @@ func TestDocuments(t *testing.T) {
 		{"another digest of a release", run, doc(2, other), "digest never changes"},
 		{"another digest of what is complete, not named in between",
 			apply(t, run, doc(2, func(d *ferryman.Document) { d.Releases = nil })), doc(3, other), "digest never changes"},
+		{"a version of the database called like one of the agents", agents, doc(3, func(d *ferryman.Document) { d.Releases["demodb/9"] = release("db") }), ""},
+		{"another digest of the agents' release", agents, doc(3, func(d *ferryman.Document) { d.Releases["ferryman/9"] = release("other") }), "release ferryman/9 has another digest"},
+		{"signed, without the agents' release to go back to", agents, signed(document(3, "1"), "a"), "does not list releases[ferryman/9]"},
 		{"the same content, signed", run, signed(document(1, "1"), "a"), ""},
 		{"the same content, signed as it is", apply(t, run, signed(document(1, "1"), "a")), signed(document(1, "1"), "a"), "in force already"},
 		{"the same content, not signed any more", apply(t, run, signed(document(1, "1"), "a")), doc(1, same), "in force already"},

@@ -27,6 +27,8 @@ func (a *applier) move(t ferryman.Transition) error {
 		return a.beginFailover(ferryman.Failover{Why: t.Reason})
 	case ferryman.MoveBackFailover:
 		return a.backFailover(t.Reason)
+	case ferryman.MoveCarryAgents:
+		return a.carryAgents(t.Node)
 	case ferryman.MoveFenced:
 		return a.fenced(t)
 	case ferryman.MoveSyncReplicas:

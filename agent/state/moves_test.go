@@ -135,6 +135,8 @@ func TestRollout(t *testing.T) {
 		{"stand still on the way back", back, moves(part(db, ferryman.PartHalted)), ""},
 		{"anything after the end", reverted, moves(part(db, ferryman.PartReverting)), "no rollout is open"},
 
+		{"carry agents on while a rollout runs", up, moves(change{Kind: ferryman.MoveCarryAgents, Node: "id-n2"}), "no rollout is over"},
+		{"carry agents on when it is over", running(t), moves(change{Kind: ferryman.MoveCarryAgents, Node: "id-n2"}), ""},
 		{"supersede what is wanted", up, moves(change{Kind: ferryman.MoveSupersede}), "is the one that is wanted"},
 		{"supersede while a node is carried", apply(t, one, third), moves(change{Kind: ferryman.MoveSupersede}), "being carried"},
 		{"supersede a way back", apply(t, back, third), moves(change{Kind: ferryman.MoveSupersede}), "carried back first"},

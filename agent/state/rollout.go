@@ -2,7 +2,9 @@ package state
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"ferryman"
 )
@@ -60,6 +62,24 @@ func (a *applier) keepTo(part ferryman.Part, pp ferryman.PartProgress) {
 	a.s.Complete = put(a.s.Complete, part, pp.To)
 	delete(a.s.Previous, part)
 	a.event("rollout", "", 0, false, "%s of generation %d count as complete: there is no way back from %s", part, a.s.Rollout.Generation, describe(pp.To.Target))
+}
+
+// carryAgents has the rollout that ended go on for the agent of a node that came,
+// or came back, with another than the last complete one.
+func (a *applier) carryAgents(node ferryman.NodeID) error {
+	complete, known := a.s.Complete[ferryman.PartAgents]
+	if !known || a.s.Rollout == nil || a.s.Rollout.Open() || a.s.Stale() {
+		return refuse("no rollout is over")
+	}
+	old := *a.s.Rollout
+	a.s.History = append(a.s.History, old)
+	next := old
+	next.Opened, next.Ended, next.Passages = a.at, time.Time{}, nil
+	next.Parts = maps.Clone(old.Parts)
+	next.Parts[ferryman.PartAgents] = ferryman.PartProgress{Status: ferryman.PartOpen, From: complete, To: complete, Progress: a.at, FirstStep: a.s.LastStep + 1}
+	a.s.Rollout = &next
+	a.event("rollout", node, 0, false, "%s has another agent: agents are carried to %s", a.name(node), describe(complete.Target))
+	return nil
 }
 
 // supersede turns to the accepted document at a safe point: between two nodes,

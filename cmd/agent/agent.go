@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/exec"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -23,6 +26,10 @@ func agentCommand() *cobra.Command {
 				return err
 			}
 			log := newLogger(c.ErrOrStderr(), cfg.Log)
+			if program := agent.Launch(cfg, log); program != "" {
+				err := syscall.Exec(program, append([]string{program}, os.Args[1:]...), os.Environ())
+				log.Error("the installed agent runs, as its current release cannot", "program", program, "error", err)
+			}
 			a, err := agent.New(cfg, agent.Deps{Log: log, Version: version, Ready: func() {
 				if err := systemd.Ready(); err != nil {
 					log.Warn("systemd was not told that the agent serves", "error", err)
@@ -45,6 +52,33 @@ func agentCommand() *cobra.Command {
 			return err
 		}}
 	configFlag(c, &path)
+	return c
+}
+
+// watchCommand is what the agent that the host has installed starts beside a
+// release of it that is on trial.
+func watchCommand() *cobra.Command {
+	var store string
+	var pid int
+	var step uint64
+	var detach bool
+	c := &cobra.Command{Use: "watch-trial", Short: "End an agent whose release is not back in the cluster in time", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if detach {
+				self, err := os.Executable()
+				if err != nil {
+					return err
+				}
+				again := exec.Command(self, "watch-trial", "--store", store, "--agent", fmt.Sprint(pid), "--step", fmt.Sprint(step))
+				again.Stderr, again.SysProcAttr = os.Stderr, &syscall.SysProcAttr{Setsid: true}
+				return again.Start()
+			}
+			return agent.WatchTrial(c.Context(), store, pid, step, newLogger(c.ErrOrStderr(), config.Default().Log))
+		}}
+	c.Flags().StringVar(&store, "store", "", "where the releases are")
+	c.Flags().IntVar(&pid, "agent", 0, "the agent's process")
+	c.Flags().Uint64Var(&step, "step", 0, "the step that began the trial")
+	c.Flags().BoolVar(&detach, "detach", false, "go on as a process that is nobody's child")
 	return c
 }
 

@@ -49,7 +49,7 @@ func (s *Store) Prune(ctx context.Context, engine string, keep int, inUse ...str
 // held says of a directory whether something needs it. The links count by their names, whatever state their targets are in.
 func (s *Store) held(engine string, inUse []string) (func(dir string) bool, error) {
 	var paths []string
-	for _, link := range []string{currentLink, previousLink} {
+	for _, link := range []string{currentLink, previousLink, backLink} {
 		name, err := os.Readlink(filepath.Join(s.engineDir(engine), link))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err

@@ -88,6 +88,9 @@ func (s *Store) place(ctx context.Context, artefact io.Reader, in Installed) (pa
 	if err := unpack(ctx, artefact, tmp, s.limits, room); err != nil {
 		return "", err
 	}
+	if err := s.check(ctx, in.Engine, in.Version, tmp); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrRefused, err)
+	}
 	if err := writeMark(tmp, in); err != nil {
 		return "", err
 	}

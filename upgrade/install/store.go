@@ -41,6 +41,8 @@ type Options struct {
 	Tokens map[string]string // bearer tokens by origin ("https://host:port"); sent there and nowhere else
 	Log    *slog.Logger
 	Limits Limits
+	// Check looks at an unpacked release before it counts as staged; nil takes any. What it says against one is final.
+	Check func(ctx context.Context, engine, version, dir string) error
 }
 
 // Store is the releases on this node.
@@ -50,6 +52,7 @@ type Store struct {
 	tokens map[string]string
 	log    *slog.Logger
 	limits Limits
+	check  func(ctx context.Context, engine, version, dir string) error
 
 	busy       chan struct{} // holds a value while files are being changed
 	backOff    time.Duration // before the second try of a download; doubles
@@ -68,14 +71,20 @@ func Open(base string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open release store: %w", err)
 	}
+	if o.Check == nil {
+		o.Check = func(context.Context, string, string, string) error { return nil }
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Store{
-		base: base, client: newClient(o.Client, o.Tokens), tokens: o.Tokens, log: o.Log, limits: o.Limits.orDefault(),
+		base: base, client: newClient(o.Client, o.Tokens), tokens: o.Tokens, log: o.Log, limits: o.Limits.orDefault(), check: o.Check,
 		busy: make(chan struct{}, 1), backOff: 200 * time.Millisecond, stallAfter: 30 * time.Second,
 	}, nil
 }
+
+// Base is the directory that the store is in.
+func (s *Store) Base() string { return s.base }
 
 // enter waits until nobody else changes files; the caller calls leave in the end.
 func (s *Store) enter(ctx context.Context) (leave func(), err error) {

@@ -28,6 +28,9 @@ func (s *Store) linked(engine, link string) (Installed, error) {
 	if err != nil {
 		return Installed{}, fmt.Errorf("%s of %s: %w", link, engine, err)
 	}
+	if name == asInstalled {
+		return Installed{}, fmt.Errorf("%s of %s: %w", link, engine, ErrNone)
+	}
 	in, err := s.installed(engine, name)
 	if err != nil {
 		return Installed{}, fmt.Errorf("%s of %s: %w", link, engine, err)

@@ -21,6 +21,7 @@ type Store struct {
 	takes   time.Duration
 	fail    func(engine, version string) error
 	stages  int
+	trial   install.Trial
 }
 
 // Takes sets how long it takes to stage what is not there.
@@ -123,6 +124,63 @@ func (s *Store) Switch(ctx context.Context, engine, version, digest string) erro
 		s.current = map[string][]string{}
 	}
 	s.current[engine] = append([]string{in.Path}, links[:min(1, len(links))]...)
+	return nil
+}
+
+// Try is a Switch on trial; an empty version is what the host has installed.
+func (s *Store) Try(ctx context.Context, engine, version, digest string, step uint64, limit time.Duration) error {
+	t := install.Trial{Version: version, SHA256: strings.ToLower(strings.TrimPrefix(digest, "sha256:")), Step: step, Limit: limit}
+	if version != "" {
+		if err := s.Switch(ctx, engine, version, digest); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if version == "" {
+		delete(s.current, engine)
+	}
+	s.trial = t
+	return nil
+}
+
+// Trial is the newest one, of whatever engine.
+func (s *Store) Trial(string) (install.Trial, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trial, nil
+}
+
+// PutBack ends the trial as the start of a program does that does not hold.
+func (s *Store) PutBack(engine, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trial.PutBack = why
+	if links := s.current[engine]; len(links) > 1 {
+		s.current[engine] = links[1:]
+	} else {
+		delete(s.current, engine)
+	}
+}
+
+// Arrive notes that the program is where it should be.
+func (s *Store) Arrive(string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trial.Arrived = s.trial.Open()
+	return nil
+}
+
+// EndStart does nothing: starts are not counted here.
+func (s *Store) EndStart(string) error { return nil }
+
+// Confirm ends the trial.
+func (s *Store) Confirm(string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.trial.Open() {
+		s.trial = install.Trial{}
+	}
 	return nil
 }
 
