@@ -141,7 +141,7 @@ func goal(k ferryman.Known) string {
 	t := k.Target
 	switch {
 	case t.Version == "" && t.RestartGeneration == 0:
-		return "any version"
+		return "what is installed"
 	case t.Version == "":
 		return fmt.Sprintf("restart %d", t.RestartGeneration)
 	case t.RestartGeneration == 0:
