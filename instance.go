@@ -95,6 +95,9 @@ type UnitState struct {
 	Since   time.Time `json:"since,omitzero"`
 	// Result says how it ended, when it is not active.
 	Result string `json:"result,omitempty"`
+	// Unfit says why it may come up with writes that nobody gave it, so that no
+	// lease of its node is worth anything.
+	Unfit string `json:"unfit,omitempty"`
 }
 
 // ServiceStatus is what a node reports of one of its services.

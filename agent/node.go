@@ -145,6 +145,7 @@ func (n *node) openRunner(ctx context.Context) error {
 		Journal:  n.deps.Journal,
 		Exit:     n.exit,
 		Hold:     n.holdLease,
+		Leased:   n.leased,
 		Log:      n.log,
 	}
 	if d.Units == nil {

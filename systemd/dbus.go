@@ -294,6 +294,8 @@ func unitStatus(unit, svc map[string]any) UnitStatus {
 	if pid, _ := svc["MainPID"].(uint32); pid > 0 {
 		st.PID = int(pid)
 	}
+	st.Command = command(svc["ExecStart"])
+	st.Restart, _ = svc["Restart"].(string)
 	if st.Active {
 		return st
 	}
@@ -306,6 +308,19 @@ func unitStatus(unit, svc map[string]any) UnitStatus {
 		st.ExitCode = 128 + int(status)
 	}
 	return st
+}
+
+// command is a property such as ExecStart: of each command its path, its arguments, and how it went.
+func command(property any) string {
+	commands, _ := property.([][]any)
+	var all []string
+	for _, c := range commands {
+		if len(c) > 1 {
+			args, _ := c[1].([]string)
+			all = append(all, strings.Join(args, " "))
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // cgroupProcs lists the processes in a unit's control group and below it; one that is not there has none.

@@ -22,8 +22,10 @@ func TestUnitStatus(t *testing.T) {
 		{
 			"running",
 			map[string]any{"ActiveState": "active", "ActiveEnterTimestamp": uint64(5_000_000), "InvocationID": id},
-			map[string]any{"MainPID": uint32(7), "Result": "success"},
-			UnitStatus{State: StateRunning, Active: true, PID: 7, StartID: "abcd", Since: time.Unix(5, 0), ExitCode: -1},
+			map[string]any{"MainPID": uint32(7), "Result": "success", "Restart": "always", "ExecStart": [][]any{
+				{"/bin/a", []string{"/bin/a", "b"}, false, uint64(0)}, {"/bin/c", []string{"/bin/c"}, false, uint64(0)},
+			}},
+			UnitStatus{State: StateRunning, Active: true, PID: 7, StartID: "abcd", Since: time.Unix(5, 0), ExitCode: -1, Command: "/bin/a b; /bin/c", Restart: "always"},
 		},
 		{
 			"waits for its own restart policy",
@@ -232,6 +234,9 @@ func TestBus(t *testing.T) {
 		t.Errorf("target: got %+v while it runs, %+v while it is down; want the same", target, idle)
 	}
 	first := status()
+	if !strings.HasPrefix(first.Command, "/bin/sh -c trap") || first.Restart != "no" {
+		t.Errorf("what the next start runs: got %q and Restart=%s", first.Command, first.Restart)
+	}
 	if !first.Active || first.State != StateRunning || first.PID == 0 || first.StartID == "" || first.Since.IsZero() {
 		t.Errorf("status after start: got %+v", first)
 	}

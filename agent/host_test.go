@@ -1,0 +1,31 @@
+package agent
+
+import (
+	"strings"
+	"testing"
+
+	"ferryman/systemd"
+)
+
+func TestUnfit(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		command, restart string
+		want             string // "" for a unit that is as setup makes it
+	}{
+		{"/usr/bin/ferryman database", "no", ""},
+		{"/usr/local/bin/ferryman database --config /etc/other.yaml", "no", ""},
+		{"/usr/bin/redis-server /etc/redis/redis.conf --supervised systemd", "always", `starts "/usr/bin/redis-server /etc/redis/redis.conf`},
+		{"/usr/bin/ferryman database", "always", "has Restart=always"},
+		{"/usr/bin/ferryman database", "on-failure", "has Restart=on-failure"},
+		{"/usr/bin/ferryman agent", "no", `starts "/usr/bin/ferryman agent"`},
+		{"/usr/bin/ferryman database; /usr/bin/redis-server", "no", "starts "},
+		{"/usr/bin/ferryman", "no", "starts "},
+		{"", "no", "starts "},
+	} {
+		got := unfit("redis-server.service", systemd.UnitStatus{Command: tt.command, Restart: tt.restart})
+		if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) || got != "" && !(strings.Contains(got, "redis-server.service") && strings.Contains(got, "sudo ferryman setup")) {
+			t.Errorf("%q, Restart=%s: got %q, want %q, the unit and the command to run", tt.command, tt.restart, got, tt.want)
+		}
+	}
+}
