@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -27,5 +29,22 @@ func TestUnfit(t *testing.T) {
 		if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) || got != "" && !(strings.Contains(got, "redis-server.service") && strings.Contains(got, "sudo ferryman setup")) {
 			t.Errorf("%q, Restart=%s: got %q, want %q, the unit and the command to run", tt.command, tt.restart, got, tt.want)
 		}
+	}
+}
+
+func TestInstalled(t *testing.T) {
+	t.Parallel()
+	marker := filepath.Join(t.TempDir(), "restart-required")
+	if got := installed(marker, "0.1.1"); got != "" {
+		t.Errorf("without an upgrade of the package: got %q", got)
+	}
+	if err := os.WriteFile(marker, []byte("0.1.2\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := installed(marker, "0.1.1"); got != "0.1.2" {
+		t.Errorf("after one: got %q, want 0.1.2", got)
+	}
+	if got := installed(marker, "0.1.2"); got != "" {
+		t.Errorf("of what runs: got %q, want nothing", got)
 	}
 }
