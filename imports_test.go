@@ -84,6 +84,7 @@ var modules = map[string][]string{
 	"github.com/anishathalye/porcupine":         nil, // tests of the demo
 	"github.com/coreos/go-systemd/v22":          {"systemd"},
 	"github.com/go-viper/mapstructure/v2":       {"agent/config"},
+	"github.com/godbus/dbus/v5":                 {"systemd"},
 	"github.com/hashicorp/go-hclog":             {"agent/telemetry"},
 	"github.com/hashicorp/raft":                 {"agent/cluster"},
 	"github.com/hashicorp/raft-boltdb/v2":       {"agent/cluster"},

@@ -95,6 +95,9 @@ type UnitState struct {
 	Since   time.Time `json:"since,omitzero"`
 	// Result says how it ended, when it is not active.
 	Result string `json:"result,omitempty"`
+	// Unfit says why it may come up with writes that nobody gave it, so that no
+	// lease of its node is worth anything.
+	Unfit string `json:"unfit,omitempty"`
 }
 
 // ServiceStatus is what a node reports of one of its services.
@@ -125,6 +128,9 @@ type NodeStatus struct {
 	Release string `json:"release,omitempty"`
 	// PutBack is the newest release of the agent that did not hold here.
 	PutBack *PutBack `json:"putBack,omitempty"`
+	// Installed is the version that the agent's package installed while this agent
+	// ran: its restart starts it. Empty where none waits.
+	Installed string `json:"installed,omitempty"`
 	// Format is the newest format of replicated state that the agent understands.
 	Format uint32 `json:"format"`
 	// Applied is the last log index that the node's replicated state holds,

@@ -75,6 +75,9 @@ type HostsView struct {
 	Minimal bool `json:"minimal,omitempty"`
 	// None tells that no api-server is configured to ask for hosts.
 	None bool `json:"none,omitempty"`
+	// Unmade is when the api-server answered that it makes no hosts: people do.
+	// Zero while it has not.
+	Unmade time.Time `json:"unmade,omitzero"`
 }
 
 // Limits are the leader's own settings that the plan heeds.

@@ -139,6 +139,47 @@ func TestALeaderThatIsCutOffGrantsNothing(t *testing.T) {
 	})
 }
 
+// A unit that may come up with writes by itself makes a lease worthless: its node
+// gives up the primary, is none again, and does not even start it, until that is
+// mended.
+func TestAUnitThatMayComeUpWithWritesHoldsNoLease(t *testing.T) {
+	inLab(t, 41, three, func(t *testing.T, l *lab) {
+		before, old := l.watched("5s")
+		l.write(old, "before")
+		const why = "unit db starts as it likes: sudo ferryman setup"
+		old.unfit.Store(why)
+		after := l.replaced(before, time.Minute)
+		l.lostNone(after)
+		starts := old.units.Starts("db")
+		second := l.primary(after)
+		r, _ := l.until("the node says what is wrong, and that it is not started", time.Minute, func(r ferryman.Report) bool {
+			return slices.Contains(r.View.Nodes[before.State.Primary.Node].Status.Problems, why) &&
+				slices.ContainsFunc(r.State.Ledger, func(st ferryman.Step) bool {
+					return st.Op == ferryman.OpStart && st.Node == before.State.Primary.Node && strings.Contains(st.Outcome.Reason, why)
+				})
+		})
+		if got := old.units.Starts("db"); got != starts {
+			t.Errorf("it was started %d times since\n%+v", got-starts, r.State.Ledger)
+		}
+		old.unfit.Store("")
+		l.until("whole again", 5*time.Minute, guarded(3))
+		old.unfit.Store(why)
+		time.Sleep(10 * time.Second)
+		r, _ = l.until("a replica's unit costs nothing", time.Minute, guarded(3))
+		if l.primary(r) != second {
+			t.Errorf("the primary is on %s, was on %s", l.primary(r).name, second.name)
+		}
+		second.die()
+		r = l.replaced(r, time.Minute)
+		if third := l.primary(r); third == old {
+			t.Errorf("%s became the primary", third.name)
+		}
+		old.unfit.Store("")
+		second.boots()
+		l.until("whole again", 5*time.Minute, guarded(3))
+	})
+}
+
 // Its agent dies and stays away, its database goes on.
 func TestAPrimaryWithoutItsAgentIsFencedAndReplaced(t *testing.T) {
 	inLab(t, 32, three, func(t *testing.T, l *lab) {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"ferryman"
 	"ferryman/agent/config"
@@ -76,6 +77,9 @@ func openHost(ctx context.Context, cfg config.Config, version string, log *slog.
 		s.LogFile = filepath.Join(cfg.DataDir, db.Slot+".log")
 		s.Log = func() string { return runner.LogTail(s.LogFile) }
 	}
+	if db.Supervisor == config.SupervisorSystemd {
+		s.Unfit = func(st systemd.UnitStatus) string { return unfit(s.Unit, st) }
+	}
 	s.Mark = func(epoch uint64) error { return dbhooks.FenceMarker(db.DataDir, epoch) }
 	h.services = []runner.Service{s}
 	k := newKeeper(cfg, version, s, h.units)
@@ -92,6 +96,23 @@ func openHost(ctx context.Context, cfg config.Config, version string, log *slog.
 // storeDir is where the releases of this host are.
 func storeDir(cfg config.Config) string {
 	return cmp.Or(cfg.Database.Home, filepath.Join(cfg.DataDir, "releases"))
+}
+
+// unfit says why a unit may start the database with writes: its next start, or
+// systemd by itself, would not ask `ferryman database`, as `ferryman setup` has
+// it. Then neither a guard nor a lease keeps it from a second life.
+func unfit(unit string, st systemd.UnitStatus) string {
+	why := ""
+	command := strings.Fields(st.Command)
+	switch {
+	case len(command) < 2 || filepath.Base(command[0]) != "ferryman" || command[1] != "database" || strings.Contains(st.Command, "; "):
+		why = fmt.Sprintf("starts %q and not `ferryman database`: it may come up with writes that nobody gave it", st.Command)
+	case st.Restart != "no":
+		why = fmt.Sprintf("has Restart=%s: systemd may start again what a fence has ended", st.Restart)
+	default:
+		return ""
+	}
+	return fmt.Sprintf("unit %s %s, so this node holds no lease of a primary, and becomes none while failover is automatic; on this host: sudo ferryman setup", unit, why)
 }
 
 // DatabaseCommand is how the database of this node is run, for the unit that

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +27,7 @@ import (
 	"ferryman/agent/rpc"
 	"ferryman/agent/runner"
 	fakedb "ferryman/dbhooks/fake"
+	"ferryman/systemd"
 	fakeunits "ferryman/systemd/fake"
 	fakestore "ferryman/upgrade/install/fake"
 )
@@ -58,7 +60,8 @@ type host struct {
 	guard    *fakelease.Guard
 	cfg      config.Config
 	running  *running
-	refusals int // how often the service manager refuses to kill, from the next start of the agent on
+	unfit    atomic.Value // string; what the agent sees wrong with the database's unit
+	refusals int          // how often the service manager refuses to kill, from the next start of the agent on
 }
 
 // stubborn is a service manager that refuses to kill for a while.
@@ -197,7 +200,11 @@ func (h *host) dependencies() agent.Deps {
 			Service: ferryman.Service{Slot: "db", Engine: "fake", Address: h.cfg.Database.Address},
 			Engine:  h.db,
 			Unit:    "db",
-			Mark:    func(epoch uint64) error { return h.db.Fence(epoch) },
+			Unfit: func(systemd.UnitStatus) string {
+				why, _ := h.unfit.Load().(string)
+				return why
+			},
+			Mark: func(epoch uint64) error { return h.db.Fence(epoch) },
 		}},
 		Guard:    h.guard,
 		Clock:    h.lab.clock,

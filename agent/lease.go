@@ -90,8 +90,14 @@ func (n *node) wantedLease() (lease.Wanted, <-chan struct{}) {
 	return w, moved
 }
 
-// renew asks the leader, which may be this node.
+// renew asks the leader, which may be this node. Nothing is asked for while the
+// service manager could give the database writes behind the guard's back.
 func (n *node) renew(ctx context.Context, epoch uint64) (ferryman.Duration, error) {
+	for _, svc := range n.runner.Status().Services {
+		if svc.Unit.Unfit != "" {
+			return 0, errors.New(svc.Unit.Unfit)
+		}
+	}
 	length, err := n.grant(ctx, n.id, epoch)
 	var not rpc.NotLeader
 	if !errors.As(err, &not) {
@@ -152,6 +158,12 @@ func (n *node) holdLease(ctx context.Context, epoch uint64) (context.Context, co
 		return ctx, func() {}, nil
 	}
 	return n.holder.Hold(ctx, epoch)
+}
+
+// leased tells that failover is automatic, or about to be.
+func (n *node) leased() bool {
+	s, _ := n.store.State()
+	return s.Primary.Lease != nil
 }
 
 // unguarded stands in where there is nothing to guard.

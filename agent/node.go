@@ -53,6 +53,7 @@ type node struct {
 
 	monitored  net.Listener  // nil where telemetry.listen is not set
 	leaseMoved chan struct{} // hints for the board
+	installed  atomic.Value  // string; the version that waits for a restart
 	caughtUp   atomic.Bool   // the state is as new as what this node knew before it started
 
 	seen ferryman.View // by this node as the leader, at the end
@@ -88,6 +89,7 @@ func open(ctx context.Context, cfg config.Config, deps Deps) (_ *node, err error
 			n.close()
 		}
 	}()
+	n.installed.Store("")
 	if n.deps.Rand == nil {
 		n.deps.Rand = rand.Reader
 	}
@@ -145,6 +147,7 @@ func (n *node) openRunner(ctx context.Context) error {
 		Journal:  n.deps.Journal,
 		Exit:     n.exit,
 		Hold:     n.holdLease,
+		Leased:   n.leased,
 		Log:      n.log,
 	}
 	if d.Units == nil {
@@ -302,6 +305,7 @@ func (n *node) run(ctx context.Context) error {
 	serving.start(n.board.run)
 	serving.start(n.telemetry)
 	serving.start(n.notify)
+	serving.start(n.watchInstalled)
 	working.start(func(ctx context.Context) {
 		if err := n.runner.Loop(ctx); err != nil {
 			n.end(ending{err: fmt.Errorf("the runner: %w", err)})

@@ -43,6 +43,9 @@ func (b *board) look() (ferryman.NodeStatus, <-chan struct{}) {
 	next.ID, next.Name, next.Cluster, next.BootID = n.id, n.cfg.Node.Name, n.identity.Self().Cluster, n.bootID
 	next.Agent = ferryman.Target{Version: n.deps.Version, RestartGeneration: n.runner.RestartGeneration()}
 	next.Format = state.Format
+	if next.Release == "" { // a restart of one that runs from a release starts that again
+		next.Installed = n.installed.Load().(string)
+	}
 	next.Applied, next.Term, next.Leader = raft.Applied, raft.Term, ferryman.NodeID(raft.LeaderID)
 	next.Lease = n.holder.Status()
 	if why := n.holder.Problem(); why != "" {

@@ -50,14 +50,23 @@ RuntimeDirectory=ferryman
 [Install]
 WantedBy=multi-user.target
 `,
-	// It comes up as the agent wrote it, without writes, and only the agent starts it.
-	"/etc/systemd/system/redis-server.service.d/ferryman.conf": `
+	// As `ferryman setup` writes it, for the program's own place here.
+	"/etc/systemd/system/redis-server.service.d/60-ferryman.conf": `
+[Unit]
+StartLimitIntervalSec=0
 [Service]
 Type=exec
 Restart=no
 PIDFile=
+ExecStartPre=
 ExecStart=
-ExecStart=/usr/bin/redis-server /var/lib/redis/ferryman.conf
+ExecStartPost=
+ExecReload=
+ExecStop=
+ExecStopPost=
+ExecStart=/usr/local/bin/ferryman database
+ReadWritePaths=-/var/lib/redis
+ExecPaths=-/usr/local/bin/ferryman
 `,
 	"/etc/polkit-1/rules.d/60-ferryman.rules": `
 polkit.addRule(function (action, subject) {
@@ -291,6 +300,7 @@ func TestHostsWithSystemd(t *testing.T) {
 		{"kill", s.killed},
 		{"cut", s.cutOff},
 		{"no api-server", s.withoutServer},
+		{"a unit that may come up with writes", s.unfit},
 	} {
 		if !t.Run(scene.name, func(t *testing.T) { scene.play(t, e) }) {
 			return
@@ -380,6 +390,32 @@ func (s site) withoutServer(t *testing.T, e *everyone) {
 	t.Logf("the longest time without a write was %s", s.gapSince(e, at))
 	s.lab(t, "heal")
 	s.lab(t, "start", "api")
+}
+
+// unfit has a replica's unit start the database with Debian's configuration,
+// which accepts writes. The agent notices, and the cluster does not care.
+func (s site) unfit(t *testing.T, _ *everyone) {
+	before := s.whole(t)
+	host := others(before)[0]
+	s.run(t, host, `cd /etc/systemd/system/redis-server.service.d
+		printf '[Service]\nExecStart=\nExecStart=/usr/bin/redis-server /etc/redis/redis.conf\nRestart=always\n' >99-mine.conf; systemctl daemon-reload`)
+	eventually(t, "it is a problem, and on the screen", func() error {
+		said := s.run(t, host, "ferryman status")
+		if !strings.Contains(said, "not `ferryman database`") || !strings.Contains(said, "sudo ferryman setup") {
+			return errors.New(said)
+		}
+		return nil
+	})
+	s.run(t, host, "rm /etc/systemd/system/redis-server.service.d/99-mine.conf; systemctl daemon-reload")
+	eventually(t, "it is no problem any more", func() error {
+		if said := s.run(t, host, "ferryman status"); strings.Contains(said, "ferryman setup") {
+			return errors.New(said)
+		}
+		return nil
+	})
+	if after := s.whole(t); after.State.Primary.Epoch != before.State.Primary.Epoch {
+		t.Errorf("a replica's unit led to epoch %d after %d\n%s", after.State.Primary.Epoch, before.State.Primary.Epoch, history(after))
+	}
 }
 
 func (s site) gapSince(e *everyone, at time.Time) time.Duration {

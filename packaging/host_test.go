@@ -144,6 +144,7 @@ func TestPackageOnAHost(t *testing.T) {
 	if got := must(t, "cat", "/run/ferryman-restart-required"); got != "0.1.2\n" {
 		t.Errorf("what waits: got %q", got)
 	}
+	eventually(t, "agent 0.1.2 is installed and 0.1.1 runs: a higher agent.restartGeneration", "ferryman", "status")
 	if got := must(t, "cat", config); got != edited {
 		t.Errorf("the edited configuration after the upgrade: got %q", got)
 	}

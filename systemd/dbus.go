@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -26,35 +25,40 @@ type Bus struct {
 	lost    chan error
 	changed chan struct{}
 
-	mu   sync.Mutex
-	conn *dbus.Conn
+	connect func(context.Context) (manager, error)
+	conn    chan manager // holds the connection, nil for none; whoever has it may dial
 }
 
 // NewBus connects to the system bus. Close it in the end.
 func NewBus(log *slog.Logger) (*Bus, error) {
-	ctx, end := context.WithCancel(context.Background())
-	b := &Bus{
-		log: log, ctx: ctx, end: end,
-		updates: make(chan *dbus.PropertiesUpdate, 64), lost: make(chan error, 1), changed: make(chan struct{}, 1),
-	}
-	if _, err := b.connection(); err != nil {
-		end()
+	b := newBus(log)
+	b.connect = b.dial
+	if _, err := b.connection(b.ctx); err != nil {
+		b.end()
 		return nil, err
 	}
 	b.reader.Go(b.read)
 	return b, nil
 }
 
+func newBus(log *slog.Logger) *Bus {
+	b := &Bus{
+		log: log, updates: make(chan *dbus.PropertiesUpdate, 64), lost: make(chan error, 1), changed: make(chan struct{}, 1), conn: make(chan manager, 1),
+	}
+	b.ctx, b.end = context.WithCancel(context.Background())
+	b.conn <- nil
+	return b
+}
+
 // Close ends the connection.
 func (b *Bus) Close() error {
 	b.end()
 	b.reader.Wait()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.conn != nil {
-		b.conn.Close()
-		b.conn = nil
+	conn := <-b.conn
+	if conn != nil {
+		conn.Close()
 	}
+	b.conn <- nil
 	return nil
 }
 
@@ -76,34 +80,6 @@ func (b *Bus) read() {
 	}
 }
 
-// connection returns a live connection: a bus that was restarted is dialled again.
-func (b *Bus) connection() (*dbus.Conn, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.ctx.Err(); err != nil {
-		return nil, fmt.Errorf("system bus: %w", os.ErrClosed)
-	}
-	if b.conn != nil {
-		if b.conn.Connected() {
-			return b.conn, nil
-		}
-		b.conn.Close()
-		b.conn = nil
-		b.log.Warn("system bus: connection lost; connecting again")
-	}
-	conn, err := dbus.NewSystemConnectionContext(b.ctx)
-	if err != nil {
-		return nil, fmt.Errorf("system bus: %w; is dbus running, and may this user connect to it?", err)
-	}
-	conn.SetPropertiesSubscriber(b.updates, b.lost)
-	if err := conn.Subscribe(); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("system bus: subscribe to systemd: %w", err)
-	}
-	b.conn = conn
-	return conn, nil
-}
-
 // service completes a bare name as systemctl does.
 func service(name string) string {
 	switch filepath.Ext(name) {
@@ -111,23 +87,6 @@ func service(name string) string {
 		return name
 	}
 	return name + ".service"
-}
-
-// job is how go-systemd starts one: the result comes on the channel.
-type job func(ctx context.Context, name, mode string, ch chan<- string) (int, error)
-
-// do carries out one job and returns systemd's result for it: done, failed, timeout, canceled, dependency, skipped.
-func do(ctx context.Context, what, name string, j job) (string, error) {
-	result := make(chan string, 1) // buffered: go-systemd sends under its lock, also when we are gone
-	if _, err := j(ctx, service(name), "replace", result); err != nil {
-		return "", fmt.Errorf("%s unit %s: %w", what, name, explain(err))
-	}
-	select {
-	case r := <-result:
-		return r, nil
-	case <-ctx.Done():
-		return "", fmt.Errorf("%s unit %s: no answer from systemd: %w", what, name, context.Cause(ctx))
-	}
 }
 
 func explain(err error) error {
@@ -143,18 +102,11 @@ func explain(err error) error {
 
 // Start is described at Units.
 func (b *Bus) Start(ctx context.Context, u Unit) error {
-	before, err := b.Status(ctx, u.Name)
-	if err != nil {
+	before, _, err := b.see(ctx, u.Name)
+	if err != nil || before.State == StateRunning {
 		return err
 	}
-	if before.State == StateRunning {
-		return nil
-	}
-	conn, err := b.connection()
-	if err != nil {
-		return err
-	}
-	result, err := do(ctx, "start", u.Name, conn.StartUnitContext)
+	result, err := b.do(ctx, starts, "start", u.Name, before)
 	if err != nil {
 		return err
 	}
@@ -163,46 +115,51 @@ func (b *Bus) Start(ctx context.Context, u Unit) error {
 
 // Restart is described at Units.
 func (b *Bus) Restart(ctx context.Context, u Unit) error {
-	before, err := b.Status(ctx, u.Name)
+	before, _, err := b.see(ctx, u.Name)
 	if err != nil {
 		return err
 	}
-	conn, err := b.connection()
-	if err != nil {
-		return err
-	}
-	result, err := do(ctx, "restart", u.Name, conn.RestartUnitContext)
+	result, err := b.do(ctx, restarts, "restart", u.Name, before)
 	if err != nil {
 		return err
 	}
 	return b.started(ctx, "restart", u.Name, result, before)
 }
 
+// see is look that waits for a bus which is being restarted just now.
+func (b *Bus) see(ctx context.Context, name string) (st UnitStatus, group string, err error) {
+	err = patient(ctx, func() error {
+		st, group, err = b.look(ctx, name)
+		return err
+	})
+	return st, group, err
+}
+
 // started checks the effect: it runs, and it is another start than before.
 func (b *Bus) started(ctx context.Context, what, name, result string, before UnitStatus) error {
-	now, err := b.Status(ctx, name)
+	now, _, err := b.see(ctx, name)
 	if err != nil {
 		return err
 	}
-	if result != "done" || now.State != StateRunning || now.StartID == before.StartID {
-		return fmt.Errorf("%s unit %s: systemd says %q, and the unit is %s (result %q, exit code %d); see journalctl -u %s",
-			what, name, result, now.State, now.Result, now.ExitCode, service(name))
+	if (result == "done" || result == unsaid) && now.State == StateRunning && now.StartID != before.StartID {
+		return nil
 	}
-	return nil
+	hint := "see journalctl -u " + service(name)
+	if result == "failed" && now.StartID == before.StartID {
+		hint = fmt.Sprintf("it was not even begun: mostly because it ended too often (StartLimitBurst=); mend why (journalctl -u %[1]s), then systemctl reset-failed %[1]s",
+			service(name))
+	}
+	return fmt.Errorf("%s unit %s: systemd says %q, and the unit is %s (result %q, exit code %d); %s", what, name, result, now.State, now.Result, now.ExitCode, hint)
 }
 
 // Stop is described at Units.
 func (b *Bus) Stop(ctx context.Context, name string) error {
-	_, group, err := b.look(ctx, name)
-	if err != nil {
-		return err
-	}
-	conn, err := b.connection()
+	before, group, err := b.see(ctx, name)
 	if err != nil {
 		return err
 	}
 	// Also when it is not active: the job cancels a restart that the unit's own policy has planned.
-	result, err := do(ctx, "stop", name, conn.StopUnitContext)
+	result, err := b.do(ctx, stops, "stop", name, before)
 	if err != nil {
 		return err
 	}
@@ -211,21 +168,21 @@ func (b *Bus) Stop(ctx context.Context, name string) error {
 
 // Kill is described at Units.
 func (b *Bus) Kill(ctx context.Context, name string) error {
-	before, group, err := b.look(ctx, name)
-	if err != nil {
-		return err
-	}
-	conn, err := b.connection()
+	before, group, err := b.see(ctx, name)
 	if err != nil {
 		return err
 	}
 	if before.Active {
-		if err := conn.KillUnitWithTarget(ctx, service(name), dbus.All, int32(syscall.SIGKILL)); err != nil {
+		conn, err := b.connection(ctx)
+		if err == nil {
+			err = conn.KillUnitWithTarget(ctx, service(name), dbus.All, int32(syscall.SIGKILL))
+		}
+		if err != nil {
 			// It may have ended just now. The stop and the look at its group below decide.
 			b.log.Warn("kill unit", "unit", name, "err", explain(err))
 		}
 	}
-	result, err := do(ctx, "kill", name, conn.StopUnitContext)
+	result, err := b.do(ctx, stops, "kill", name, before)
 	if err != nil {
 		return err
 	}
@@ -234,7 +191,7 @@ func (b *Bus) Kill(ctx context.Context, name string) error {
 
 // empty checks the effect of a stop: the unit says that it is down, and its control group, which no process can leave by itself, is empty.
 func (b *Bus) empty(ctx context.Context, what, name, result, group string) error {
-	now, err := b.Status(ctx, name)
+	now, _, err := b.see(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -283,7 +240,7 @@ func (b *Bus) properties(ctx context.Context, name string) (unit, svc map[string
 	if err := checkName(name); err != nil {
 		return nil, nil, err
 	}
-	conn, err := b.connection()
+	conn, err := b.connection(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -292,13 +249,24 @@ func (b *Bus) properties(ctx context.Context, name string) (unit, svc map[string
 		return nil, nil, fmt.Errorf("status of unit %s: %w", name, explain(err))
 	}
 	if load, _ := unit["LoadState"].(string); load != "loaded" {
-		return nil, nil, fmt.Errorf("status of unit %s: %w: its load state is %q; install or unmask it", name, ErrNoUnit, load)
+		return nil, nil, fmt.Errorf("status of unit %s: %w: %s", name, ErrNoUnit, unloaded(load, service(name)))
 	}
 	svc, err = conn.GetUnitTypePropertiesContext(ctx, service(name), "Service")
 	if err != nil {
 		return nil, nil, fmt.Errorf("status of unit %s: %w", name, explain(err))
 	}
 	return unit, svc, nil
+}
+
+// unloaded says why systemd cannot run a unit, and what to do.
+func unloaded(load, unit string) string {
+	switch load {
+	case "not-found":
+		return "systemd finds no unit file of that name: is its package installed, and the name right (systemctl list-unit-files)?"
+	case "masked":
+		return "it is masked, so that nothing can start it: systemctl unmask " + unit
+	}
+	return fmt.Sprintf("its load state is %q: systemctl status %s says why", load, unit)
 }
 
 func unitStatus(unit, svc map[string]any) UnitStatus {
@@ -326,6 +294,8 @@ func unitStatus(unit, svc map[string]any) UnitStatus {
 	if pid, _ := svc["MainPID"].(uint32); pid > 0 {
 		st.PID = int(pid)
 	}
+	st.Command = command(svc["ExecStart"])
+	st.Restart, _ = svc["Restart"].(string)
 	if st.Active {
 		return st
 	}
@@ -338,6 +308,19 @@ func unitStatus(unit, svc map[string]any) UnitStatus {
 		st.ExitCode = 128 + int(status)
 	}
 	return st
+}
+
+// command is a property such as ExecStart: of each command its path, its arguments, and how it went.
+func command(property any) string {
+	commands, _ := property.([][]any)
+	var all []string
+	for _, c := range commands {
+		if len(c) > 1 {
+			args, _ := c[1].([]string)
+			all = append(all, strings.Join(args, " "))
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // cgroupProcs lists the processes in a unit's control group and below it; one that is not there has none.

@@ -52,6 +52,8 @@ type UnitStatus struct {
 	Since    time.Time // of the start when active, else of the end; zero when unknown
 	Result   string    // how it last ended, as systemd says it: success, exit-code, signal, timeout…, or ResultUnknown; "" while it runs for the first time
 	ExitCode int       // 128+n for signal n; -1 while it runs or when unknown
+	Command  string    // what the next start runs, arguments parted by blanks, commands by "; "; of Bus only, as are:
+	Restart  string    // when systemd starts it again by itself: no, always, on-failure…
 }
 
 // ResultUnknown is the Result of a program that ended while nobody who may ask for its exit code was watching.

@@ -84,6 +84,8 @@ func CannotSucceed(n Node, p ferryman.Primary, primary ferryman.ServiceStatus) s
 		return n.Name() + " has no service " + p.Slot
 	case !s.Instance.Streaming || !Follows(s, primary, p): // it may still stream from an earlier one
 		return n.Name() + " does not stream from the primary"
+	case p.Lease != nil && s.Unit.Unfit != "":
+		return n.Name() + ": " + s.Unit.Unfit
 	case s.Instance.Diverged:
 		return n.Name() + " has data that the primary does not have"
 	}

@@ -61,6 +61,7 @@ func TestSuccessor(t *testing.T) {
 	cascades := on(func(s *ferryman.ServiceStatus) { s.Instance.Following = "n3:5000" })
 	earlier := on(func(s *ferryman.ServiceStatus) { s.Instance.Epoch = 2 })
 	diverged := on(func(s *ferryman.ServiceStatus) { s.Instance.Diverged = true })
+	unfit := on(func(s *ferryman.ServiceStatus) { s.Unit.Unfit = "its unit does as it likes" })
 	old := replica("n1", primary)
 	for _, tt := range []struct {
 		name  string
@@ -78,6 +79,7 @@ func TestSuccessor(t *testing.T) {
 		{"not one that streams from another", []upgrade.Node{old, replica("n2", cascades)}, "does not stream"},
 		{"nor from the one before it", []upgrade.Node{old, replica("n2", earlier)}, "does not stream"},
 		{"not one that diverged", []upgrade.Node{old, replica("n2", diverged)}, "data that the primary does not have"},
+		{"not one whose unit makes a lease worthless", []upgrade.Node{old, replica("n2", unfit)}, "n2: its unit does as it likes"},
 		{"not one that is carried", []upgrade.Node{old, replica("n2", carried)}, "is being carried"},
 		{"not one that leaves", []upgrade.Node{old, replica("n2", leaving)}, "is wanted leaving"},
 		{"not one that is down", []upgrade.Node{old, replica("n2", silent)}, "does not answer"},
@@ -85,10 +87,13 @@ func TestSuccessor(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, why, ok := upgrade.Successor(tt.nodes, ferryman.Primary{Node: "n1", Slot: "db", Epoch: 3}, old.View.Status.Services[0], ferryman.Target{Version: "2"})
+			got, why, ok := upgrade.Successor(tt.nodes, ferryman.Primary{Node: "n1", Slot: "db", Epoch: 3, Lease: &ferryman.Lease{}}, old.View.Status.Services[0], ferryman.Target{Version: "2"})
 			if ok && got.Name() != tt.want || !ok && !strings.Contains(why, tt.want) {
 				t.Errorf("got %q (%s), want %q", got.Name(), why, tt.want)
 			}
 		})
+	}
+	if why := upgrade.CannotSucceed(replica("n2", unfit), ferryman.Primary{Node: "n1", Slot: "db", Epoch: 3}, old.View.Status.Services[0]); why != "" {
+		t.Errorf("where no lease is needed: got %q, want that its unit does not matter", why)
 	}
 }

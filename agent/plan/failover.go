@@ -251,7 +251,11 @@ func (x *situation) candidate(f *ferryman.Failover, survey []ferryman.Held) (bes
 		if !ok || f.To != "" && h.Node != f.To || n.Member.Want == ferryman.WantMaintenance || n.Member.Lost {
 			continue
 		}
-		if no := x.s.CannotReplace(h.Node); no != "" {
+		no := x.s.CannotReplace(h.Node)
+		if svc, _ := n.View.Status.Service(f.Slot); no == "" && x.s.Primary.Lease != nil {
+			no = svc.Unit.Unfit // it would wait for a lease that it does not ask for
+		}
+		if no != "" {
 			why = cmp.Or(why, no) // that of the one that holds most
 			continue
 		}

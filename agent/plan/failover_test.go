@@ -242,6 +242,12 @@ func TestCandidate(t *testing.T) {
 		return func(x *sit) *sit { x.s.Failover.By, x.s.Failover.To = "anna", ferryman.NodeID(to); return x }
 	}
 	back := func() *sit { return fencedNow(watched(3).failing(nil)) }
+	unfit := func(x *sit, names ...string) *sit {
+		for _, n := range names {
+			x.service(n, func(s *ferryman.ServiceStatus) { s.Unit.Unfit = "its unit does as it likes" })
+		}
+		return x
+	}
 	commit2, commit3 := "primary n2 epoch 4", "primary n3 epoch 4"
 	try(t, []row{
 		{"the one that holds most", safe(3).says("n2", "h", 71).says("n3", "h", 70), commit2, ""},
@@ -254,6 +260,9 @@ func TestCandidate(t *testing.T) {
 		{"one that is wanted", all(safe(3).member("n3", maintenance(time.Hour))), commit2, ""},
 		{"nobody answers", safe(3).silent("n2", time.Second).silent("n3", time.Second), "", "failover-candidate"},
 		{"nobody can", safe(3).says("n2", "h", 70, "it is broken").says("n3", "h", 70, "it is broken"), "", "failover-candidate"},
+		{"one whose unit makes its lease worth something", unfit(all(safe(3)), "n3"), commit2, ""},
+		{"there is none", unfit(all(safe(3)), "n2", "n3"), "", "failover-candidate"},
+		{"a person's word does not change that", anna("n3")(unfit(all(safe(3)), "n3")), "", "failover-candidate"},
 		{"nobody holds its history", safe(3).says("n2", "x", 70).says("n3", "y", 70), "", "failover-candidate"},
 
 		{"each write is on one, and one of two answers", sync(safe(3).silent("n3", time.Second), 1).says("n2", "h", 70), "", "failover-candidate"},

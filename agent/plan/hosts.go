@@ -23,12 +23,12 @@ func (x *situation) grow(p *proposal, want int, live, dead, replaceable []upgrad
 		}
 	}
 	missing := want - (len(live) + len(dead) - len(replaceable))
-	if x.v.Hosts.None {
+	if nobody := x.nobodyMakesHosts(); nobody != "" {
 		if len(lost) > 0 {
-			p.wait("dead", replaceable[0].ID(), "%s does not answer for %s and no api-server is configured to ask for another host: start a new agent, or `ferryman leave %s`",
-				lost[0], x.silent(replaceable[0]).Round(time.Second), lost[0])
+			p.wait("dead", replaceable[0].ID(), "%s does not answer for %s and %s: start a new agent, or `ferryman leave %s`",
+				lost[0], x.silent(replaceable[0]).Round(time.Second), nobody, lost[0])
 		} else {
-			p.wait("hosts", "", "%d more nodes are wanted and no api-server is configured to ask for hosts: start agents that join", missing)
+			p.wait("hosts", "", "%d more nodes are wanted and %s: start agents that join", missing, nobody)
 		}
 		return
 	}
@@ -39,6 +39,22 @@ func (x *situation) grow(p *proposal, want int, live, dead, replaceable []upgrad
 		return
 	}
 	x.ask(p, total, nil, lost)
+}
+
+// unmadeFor is how long an api-server is believed that said it makes no hosts;
+// one that gets a provisioner is asked within that, and with the next leader.
+const unmadeFor = time.Hour
+
+// nobodyMakesHosts says why people make the hosts; empty where the api-server
+// does.
+func (x *situation) nobodyMakesHosts() string {
+	switch h := x.v.Hosts; {
+	case h.None:
+		return "no api-server is configured to ask for hosts"
+	case !h.Unmade.IsZero() && x.now.Sub(h.Unmade) < unmadeFor:
+		return "the api-server makes no hosts (it has no provisioner)"
+	}
+	return ""
 }
 
 // shrink takes one node out. A server that chooses itself which host it stops
@@ -60,7 +76,7 @@ func (x *situation) shrink(p *proposal, want int, live []upgrade.Node) {
 			return
 		}
 	}
-	if x.v.Hosts.Minimal {
+	if x.v.Hosts.Minimal && x.nobodyMakesHosts() == "" {
 		for _, n := range live {
 			if !n.Member.LeaveOnTerminate {
 				p.wait("shrink", n.ID(), "the api-server chooses which host it stops, but %s does not leave when it is stopped; set leave_on_terminate there, or run `ferryman leave` on one node", n.Name())
@@ -111,7 +127,7 @@ func (x *situation) settle(p *proposal, want int) {
 				surplus = append(surplus, name)
 			}
 		}
-		if len(surplus) > 0 {
+		if len(surplus) > 0 && x.nobodyMakesHosts() == "" {
 			x.ask(p, want, surplus, nil)
 			return
 		}

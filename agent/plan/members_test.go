@@ -173,6 +173,7 @@ func TestDead(t *testing.T) {
 			return x
 		}(), "demote n3; request-hosts 5 remove [] lost [n3]", "primary-lost"},
 		{"without an api-server a person is asked", noServer(dead()), "", "dead"},
+		{"also where the api-server makes no hosts", unmade(dead(), time.Minute), "", "dead"},
 		{"a witness is a person's to replace", calm(3).document(nodes(2)).member("n3", func(m *ferryman.Member) { m.Witness, m.Services = true, nil }).silent("n3", time.Hour), "", "dead"},
 	})
 }
@@ -229,6 +230,8 @@ func TestHosts(t *testing.T) {
 			{"none while an agent is restarted", agents(grow()), "exit n2", "hosts"},
 			{"none while a node is in maintenance", grow().member("n3", maintenance(time.Minute)), "", "hosts"},
 			{"without an api-server a person is asked", noServer(grow()), "", "hosts"},
+			{"one that makes none is not asked again", unmade(grow(), time.Minute).failed(ferryman.OpRequestHosts, "n1", ago(time.Minute)), "", "hosts"},
+			{"which it may have learned an hour later", unmade(grow(), time.Hour).failed(ferryman.OpRequestHosts, "n1", ago(time.Hour)), "request-hosts 5 remove [] lost []", "hosts"},
 		})
 	})
 	t.Run("shrink", func(t *testing.T) {
@@ -243,11 +246,16 @@ func TestHosts(t *testing.T) {
 			{"a minimal server is asked for one less", minimal(terminates(calm(5).document(nodes(3)))), "request-hosts 4 remove [] lost []", ""},
 			{"only if whoever it stops leaves for good", minimal(calm(5).document(nodes(3))), "", "shrink"},
 			{"the server is told of hosts that left", surplus(calm(3), "n9"), "request-hosts 3 remove [n9] lost []", ""},
+			{"nor is one that makes none", surplus(unmade(calm(3), time.Minute), "n9"), "", ""},
+			{"which is not asked to choose either", unmade(minimal(terminates(calm(5).document(nodes(3)))), time.Minute), "want n5 leaving", ""},
 			{"a minimal one is not: its hosts are its own business", surplus(minimal(calm(3)), "n9"), "", ""},
 			{"a request that was met is forgotten", asked(calm(3), time.Minute, func(r *ferryman.HostRequest) { r.Total = 3 }), "forget-request", ""},
 		})
 	})
 }
+
+// unmade has the api-server say that it makes no hosts.
+func unmade(x *sit, before time.Duration) *sit { x.v.Hosts.Unmade = t0.Add(-before); return x }
 
 // hosts sets since when the api-server's answer has not changed.
 func (x *sit) hosts(stable time.Duration) *sit { x.v.Hosts.Stable = t0.Add(-stable); return x }

@@ -399,6 +399,7 @@ func TestAHostRequestIsPutOnce(t *testing.T) {
 	}{
 		{"answered", false, false, nil, 1, true},
 		{"failed: it may have been heard all the same", false, false, errors.New("timed out"), 1, false},
+		{"it makes no hosts", false, false, fmt.Errorf("%w: no provisioner", ferryman.ErrUnsupported), 1, false},
 		{"of the leader before, a total counts once", false, true, nil, 1, true},
 		{"of the leader before, a minimal server would count again", true, true, nil, 0, false},
 	}
@@ -434,6 +435,8 @@ func TestAHostRequestIsPutOnce(t *testing.T) {
 				}
 				if r, ok := loop.Report(); !ok || len(r.View.Hosts.Names) != 2 || r.View.Hosts.Names[0] != "n1" {
 					t.Errorf("hosts in the view: %+v", r.View.Hosts)
+				} else if none := errors.Is(test.err, ferryman.ErrUnsupported); r.View.Hosts.Unmade.IsZero() == none {
+					t.Errorf("it makes no hosts since %v, want %v", r.View.Hosts.Unmade, none)
 				}
 			})
 		})

@@ -77,6 +77,9 @@ func (t *term) carryOut(ctx context.Context, op operation) {
 	t.tell(func(t *term) {
 		t.operating[o.Step]()
 		delete(t.operating, o.Step)
+		if op.step.Op == ferryman.OpRequestHosts && errors.Is(err, ferryman.ErrUnsupported) {
+			t.view.Hosts.Unmade = o.Ended
+		}
 		if !withdrawn {
 			t.results[o.Step] = o
 		}

@@ -84,7 +84,9 @@ func (t *term) hosts(names []string, minimal bool, err error, at time.Time) {
 		t.hostsErr, t.changed = text, true
 	}
 	if err != nil {
-		return // what it said last is still the best there is
+		h := &t.view.Hosts
+		h.Unmade = time.Time{} // it may come back with a provisioner
+		return                 // what it said last is still the best there is
 	}
 	names = slices.Clone(names)
 	for i, n := range names {

@@ -61,6 +61,9 @@ func (r *Runner) publish() {
 		if w.problem != "" {
 			next.Problems = append(next.Problems, w.problem)
 		}
+		if w.unit.Unfit != "" {
+			next.Problems = append(next.Problems, w.unit.Unfit)
+		}
 		w.mu.Unlock()
 	}
 	next.Problems = append(next.Problems, r.journal.problems()...)

@@ -44,6 +44,9 @@ type Service struct {
 	LogFile string
 	// StopTimeout is from the signal to stop to the kill; zero means systemd.DefaultStopTimeout.
 	StopTimeout time.Duration
+	// Unfit says why the unit, as the service manager would start it, may come up with writes, and what to do; empty where it cannot. Nil where the
+	// command is the agent's own.
+	Unfit func(systemd.UnitStatus) string
 	// Mark makes the durable marker say that no promotion under an epoch up to this one may give the instance its writes; nil where nothing marks it.
 	Mark func(epoch uint64) error
 	// Log returns the last lines that the process wrote, LogTail(LogFile) for example; nil when nobody here can read them.
@@ -63,6 +66,8 @@ type Deps struct {
 	// Hold returns a context that ends with the primary's lease of the epoch, once that is held and the guard is armed; ctx itself where no lease is
 	// needed. What may make a database writable runs in it.
 	Hold func(ctx context.Context, epoch uint64) (context.Context, context.CancelFunc, error)
+	// Leased tells that a primary has or gets a lease: then no unit is started that may come up with writes by itself. Nil means never.
+	Leased func() bool
 	// Poll is how often a service is looked at, and Busy how often while a step runs on it.
 	Poll, Busy time.Duration
 	// Answer is how long a database may take to say how it is before it counts as hung.
@@ -82,6 +87,9 @@ func (d Deps) withDefaults() Deps {
 		d.Hold = func(ctx context.Context, _ uint64) (context.Context, context.CancelFunc, error) {
 			return ctx, func() {}, nil
 		}
+	}
+	if d.Leased == nil {
+		d.Leased = func() bool { return false }
 	}
 	if d.Poll <= 0 {
 		d.Poll = DefaultPoll

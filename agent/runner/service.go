@@ -43,6 +43,11 @@ const firstLook = 5 * time.Millisecond
 
 // start runs what is selected, and returns when the database answers. One that runs already is left alone.
 func (w *watcher) start(ctx context.Context) error {
+	if now, err := w.look(ctx); err != nil {
+		return err
+	} else if !now.Unit.Active && now.Unit.Unfit != "" && w.r.deps.Leased() {
+		return fmt.Errorf("start %s: %w: %s", w.svc.Slot, ferryman.ErrRefused, now.Unit.Unfit)
+	}
 	u, err := w.command(ctx)
 	if err != nil {
 		return err

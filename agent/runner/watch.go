@@ -34,11 +34,15 @@ type answer struct {
 }
 
 func newWatcher(r *Runner, s Service) *watcher {
-	return &watcher{
+	w := &watcher{
 		r: r, svc: s, wake: make(chan struct{}, 1), asks: make(chan chan struct{}),
 		// What was not looked at yet counts as holding a database: nothing may be made in its place.
 		instance: ferryman.Instance{Initialised: true, Reason: "not observed yet"},
 	}
+	if s.Unfit != nil {
+		w.unit.Unfit = fmt.Sprintf("unit %s was not looked at yet", s.Unit)
+	}
+	return w
 }
 
 // nudge asks for a look soon, without waiting for it.
@@ -155,6 +159,9 @@ func (w *watcher) observeUnit(ctx context.Context) (ferryman.UnitState, string) 
 		return w.unit, fmt.Sprintf("the state of unit %s is not known: %v", name, err)
 	}
 	unit := ferryman.UnitState{Active: st.Active, StartID: st.StartID, Since: st.Since, Result: st.Result}
+	if w.svc.Unfit != nil {
+		unit.Unfit = w.svc.Unfit(st)
+	}
 	if !st.Active || st.StartID == "" || w.r.journal.selection(w.svc.Slot).StartID == st.StartID {
 		return unit, ""
 	}

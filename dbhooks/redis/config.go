@@ -120,6 +120,9 @@ func (e *Engine) writeConfig(parameters map[string]string) error {
 	if _, ok := parameters["save"]; !ok {
 		set("save", "")
 	}
+	if _, ok := parameters["appendonly"]; !ok && e.hasLog(parameters) {
+		set("appendonly", "yes")
+	}
 	if e.cfg.Password != "" {
 		if e.cfg.Username != "" {
 			set("user", e.cfg.Username, "on", ">"+e.cfg.Password, "~*", "&*", "+@all")

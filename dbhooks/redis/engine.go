@@ -57,7 +57,7 @@ func (e *Engine) Status(ctx context.Context) (ferryman.Instance, error) {
 	if err != nil {
 		return ferryman.Instance{}, err
 	}
-	out := ferryman.Instance{Initialised: st.Initialised, Fenced: st.Fenced, Epoch: st.Epoch}
+	out := ferryman.Instance{Initialised: st.with(e.hasFiles()).Initialised, Fenced: st.Fenced, Epoch: st.Epoch}
 	db, err := e.dial(ctx)
 	var in info
 	if err == nil {
@@ -72,7 +72,8 @@ func (e *Engine) Status(ctx context.Context) (ferryman.Instance, error) {
 		out.Running, out.Reason = true, fmt.Sprintf("does not answer: %v", err)
 		return out, nil
 	}
-	out.Running, out.Version = true, in.version()
+	st = st.with(in.hasKeys() || in.loading())
+	out.Running, out.Version, out.Initialised = true, in.version(), st.Initialised
 	out.History, out.Position = in.history(), in.position()
 	out.Replicas, out.Blockers = in.replicas()
 	if in.master() {
@@ -159,6 +160,7 @@ func (e *Engine) do(ctx context.Context, op ferryman.Op, args ferryman.Args) (fe
 	if err != nil {
 		return ferryman.Result{}, err
 	}
+	st = st.with(in.hasKeys() || in.loading())
 	switch op {
 	case ferryman.OpInitialise:
 		return db.initialise(st, in)
@@ -234,14 +236,24 @@ func release(version string) string {
 	return strings.Join(parts[:min(2, len(parts))], ".")
 }
 
-const snapshotName = "dump.rdb"
+const (
+	snapshotName = "dump.rdb"
+	logName      = "appendonlydir"
+)
 
 // hasFiles says whether there is anything on disk that a start would load.
 func (e *Engine) hasFiles() bool {
-	for _, name := range []string{snapshotName, "appendonlydir"} {
-		if _, err := os.Stat(filepath.Join(e.cfg.Dir, name)); err == nil {
-			return true
-		}
+	parameters, err := e.parameters()
+	if err != nil || e.hasLog(parameters) {
+		return true
 	}
-	return false
+	_, err = os.Stat(filepath.Join(e.cfg.Dir, snapshotName))
+	return err == nil
+}
+
+// hasLog says whether the data are in a log of commands: one that is there is gone on with unless the parameters say no. Otherwise a Redis whose own
+// configuration had one, which is adopted, or whose parameter was taken back, would start from a snapshot that is older, or from none.
+func (e *Engine) hasLog(parameters map[string]string) bool {
+	_, err := os.Stat(filepath.Join(e.cfg.Dir, logName))
+	return err == nil && parameters["appendonly"] != "no"
 }

@@ -34,6 +34,9 @@ func Local(w io.Writer, v LocalView, o Options) error {
 	if len(rows) > 0 {
 		p.table("  ", []string{"SERVICE", "VERSION", "ROLE", "POSITION", "LAG", "STATE"}, rows)
 	}
+	if v.Status.Installed != "" {
+		p.line(text{"  " + waitsForRestart(v.Status), amber})
+	}
 	for _, problem := range v.Status.Problems {
 		p.line(text{"  " + problem, red})
 	}

@@ -124,6 +124,7 @@ func waiting() ferryman.Report {
 	r.View.Nodes["a1"] = v
 	v = replica("d4", "w1", "")
 	v.CaughtUp, v.Status.Services, v.Status.Problems = false, nil, []string{"data_dir is 97 % full; make room"}
+	v.Status.Installed = "0.3.0"
 	r.View.Nodes["d4"], r.View.Raft["d4"] = v, ferryman.Nonvoter
 	v = replica("b2", "n2", next)
 	v.Status.Services[0].Instance.Lag = 3 << 20

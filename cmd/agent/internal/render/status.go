@@ -153,6 +153,11 @@ func (r report) waitRows() [][]text {
 	return rows
 }
 
+// waitsForRestart is of a node whose package was upgraded under its agent.
+func waitsForRestart(v ferryman.NodeStatus) string {
+	return fmt.Sprintf("agent %s is installed and %s runs: a higher agent.restartGeneration in the desired state starts it, one node after the other", v.Installed, v.Agent.Version)
+}
+
 // trouble is what a person should look at: holds, quarantines, problems.
 func (r report) trouble(p *page) {
 	var rows [][]text
@@ -186,6 +191,9 @@ func (r report) trouble(p *page) {
 		add(dim, "hosts", fmt.Sprintf("%d asked for %s ago, %s", h.Total, r.ago(h.At), state))
 	}
 	for _, m := range r.members() {
+		if v := r.View.Nodes[m.ID].Status; v.Installed != "" {
+			add(amber, m.Name, waitsForRestart(v))
+		}
 		for _, problem := range r.View.Nodes[m.ID].Status.Problems {
 			add(red, m.Name, problem)
 		}
