@@ -1,7 +1,9 @@
 package ferryman
 
 import (
+	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"time"
 )
@@ -87,6 +89,24 @@ type Package struct {
 	Version string `json:"version"`
 }
 
+// What packages may be called, for apt and dnf alike: nothing that one of them
+// could take for an option, a path, a pattern or another package.
+var (
+	packageName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+._-]{1,99}$`)
+	packageVersion = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.+~^:_-]{0,99}$`)
+)
+
+// Check refuses what cannot be the name or the version of a package.
+func (p Package) Check() error {
+	switch {
+	case !packageName.MatchString(p.Name):
+		return fmt.Errorf("%w: %.100q is not the name of a package: 2 to 100 letters, digits and +._- that begin with a letter or digit", ErrInvalid, p.Name)
+	case !packageVersion.MatchString(p.Version):
+		return fmt.Errorf("%w: %.100q is not the version of a package: up to 100 letters, digits and .+~^:_- that begin with a letter or digit", ErrInvalid, p.Version)
+	}
+	return nil
+}
+
 // Digest identifies a release for quarantine: what is bound is refused, not
 // the name it goes by.
 func (r Release) Digest() string {
@@ -98,6 +118,10 @@ func (r Release) Digest() string {
 	}
 	return ""
 }
+
+// Binding is a release by its key, with what it is bound to: what a node
+// remembers of documents that it verified, and what it asks root for.
+func Binding(key string, r Release) string { return key + " " + r.Digest() }
 
 // ReleaseKey is the key of a release in Document.Releases.
 func ReleaseKey(engine, version string) string { return engine + "/" + version }

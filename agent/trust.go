@@ -27,23 +27,12 @@ type trust struct {
 	path    string
 
 	mu    sync.Mutex
-	known verified
+	known source.Memory
 	// judged is the accepted document that was looked at last, and err what came
 	// of it. Records of the state never change, so that the pointer is enough.
 	judged *ferryman.Accepted
 	err    error
 }
-
-// verified is what is written down of documents that were verified here.
-type verified struct {
-	source.Mark
-	// Releases are those that any of them named, newest last: a failed rollout
-	// goes back to one that the newest need not name.
-	Releases []string `json:"releases,omitempty"`
-}
-
-// keepReleases is how many of them are remembered.
-const keepReleases = 256
 
 // openTrust reads the trusted keys, and what was verified before.
 func openTrust(cfg config.Config, cluster string) (*trust, error) {
@@ -146,16 +135,13 @@ func (t *trust) allows(s ferryman.State, st ferryman.Step) error {
 		return fmt.Errorf("%w: it was planned under generation %d, and %d is in force", source.ErrUntrusted, st.Generation, accepted)
 	}
 	if r := st.Args.Release; r != nil {
-		if !slices.Contains(t.known.Releases, bound(ferryman.ReleaseKey(st.Args.Engine, st.Args.Version), *r)) {
+		if !t.known.Names(ferryman.ReleaseKey(st.Args.Engine, st.Args.Version), *r) {
 			return fmt.Errorf("%w: no document that this node verified names the release %s with digest %s; list it under releases in the next one",
 				source.ErrUntrusted, ferryman.ReleaseKey(st.Args.Engine, st.Args.Version), r.Digest())
 		}
 	}
 	return nil
 }
-
-// bound is a release as it is remembered: its name, and what it is bound to.
-func bound(key string, r ferryman.Release) string { return key + " " + r.Digest() }
 
 // judge verifies the accepted document, once. What it finds is written down
 // before it counts. t.mu is held.
@@ -167,7 +153,7 @@ func (t *trust) judge(a *ferryman.Accepted) error {
 		return t.err
 	}
 	next, err := t.verify(a)
-	if err == nil && !next.equal(t.known) {
+	if err == nil && !next.Equal(t.known) {
 		if err := t.save(next); err != nil {
 			return err // the disk may be mended: look again
 		}
@@ -177,9 +163,9 @@ func (t *trust) judge(a *ferryman.Accepted) error {
 	return err
 }
 
-func (t *trust) verify(a *ferryman.Accepted) (verified, error) {
-	fail := func(err error) (verified, error) {
-		return verified{}, fmt.Errorf("the accepted document, generation %d: %w", a.Document.Generation, err)
+func (t *trust) verify(a *ferryman.Accepted) (source.Memory, error) {
+	fail := func(err error) (source.Memory, error) {
+		return source.Memory{}, fmt.Errorf("the accepted document, generation %d: %w", a.Document.Generation, err)
 	}
 	if len(a.Envelope) == 0 {
 		return fail(fmt.Errorf("%w: it is not signed, and source.trusted_keys of this node wants it to be; sign it with `ferryman desired sign` and publish it, also under the same generation", source.ErrUntrusted))
@@ -192,25 +178,11 @@ func (t *trust) verify(a *ferryman.Accepted) (verified, error) {
 	if a.Digest != mark.Digest || source.Digest(a.Document) != mark.Digest {
 		return fail(fmt.Errorf("%w: what is committed is another document than the one in its envelope", source.ErrUntrusted))
 	}
-	next := verified{Mark: mark, Releases: slices.Clone(t.known.Releases)}
-	for key, r := range d.Releases {
-		b := bound(key, r)
-		if !slices.Contains(next.Releases, b) {
-			next.Releases = append(next.Releases, b)
-		}
-	}
-	if extra := len(next.Releases) - keepReleases; extra > 0 {
-		next.Releases = next.Releases[extra:]
-	}
-	return next, nil
+	return t.known.With(d, mark), nil
 }
 
-func (v verified) equal(o verified) bool {
-	return v.Mark == o.Mark && slices.Equal(v.Releases, o.Releases)
-}
-
-func (t *trust) save(v verified) error {
-	raw, err := json.Marshal(v)
+func (t *trust) save(m source.Memory) error {
+	raw, err := json.Marshal(m)
 	if err == nil {
 		err = runner.OpenFile(t.path).Save(append(raw, '\n'))
 	}

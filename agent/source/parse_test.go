@@ -180,7 +180,10 @@ func TestParseRefuses(t *testing.T) {
 		"scheme":             {rest + "releases: {redis/7: {archive: {url: \"ftp://x/y\", size: 1, sha256: \"" + hex64 + "\"}}}\n", []string{"archive.url: must begin with https://"}},
 		"no host":            {rest + "releases: {redis/7: {archive: {url: \"https:///y\", size: 1, sha256: \"" + hex64 + "\"}}}\n", []string{"archive.url: names no host"}},
 		"password":           {rest + "releases: {redis/7: {archive: {url: \"https://u:p@x/y\", size: 1, sha256: \"" + hex64 + "\"}}}\n", []string{"archive.url: holds a user name or password"}},
-		"package":            {rest + "releases: {redis/7: {package: {name: a, version: \"1\"}}}\n", []string{"orders.yaml:3: releases[redis/7].package: packages of the host are not part of this release; give it an archive"}},
+		"package's name":     {rest + "releases: {redis/7: {package: {name: -oA=b, version: \"1\"}}}\n", []string{`orders.yaml:3: releases[redis/7].package: "-oA=b" is not the name of a package`}},
+		"package's version":  {rest + "releases: {redis/7: {package: {name: redis, version: 1/bookworm}}}\n", []string{`orders.yaml:3: releases[redis/7].package: "1/bookworm" is not the version of a package`}},
+		"package of agent":   {rest + "releases: {ferryman/7: {package: {name: redis, version: \"1\"}}}\n", []string{"orders.yaml:3: releases[ferryman/7].package: the agent itself is not installed as a package of a release; give it an archive"}},
+		"package, archive":   {rest + "releases: {redis/7: {package: {name: redis, version: \"1\"}, archive: {url: \"https://a/b\", sha256: \"" + strings.Repeat("0", 64) + "\", size: 1}}}\n", []string{"orders.yaml:3: releases[redis/7]: names an archive and a package: give it one of them"}},
 
 		"maxUnavailable 0":     {rest + "rollout: {maxUnavailable: 0}\n", []string{"orders.yaml:3: rollout.maxUnavailable: must be at least 1"}},
 		"maxUnavailable -1":    {rest + "rollout: {maxUnavailable: -1}\n", []string{"orders.yaml:3: rollout.maxUnavailable: must be at least 1"}},

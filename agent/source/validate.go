@@ -115,8 +115,14 @@ func (c *checker) release(key string, r ferryman.Release) {
 	engine, version, ok := strings.Cut(key, "/")
 	c.refuse(!ok || !namePattern.MatchString(engine) || !versionPattern.MatchString(version), path,
 		"%q is not an engine and a version such as valkey/8.1.0", short(key))
-	c.refuse(r.Archive == nil && r.Package == nil, path, "says nothing: give it an archive")
-	c.refuse(r.Package != nil, path+".package", "packages of the host are not part of this release; give it an archive")
+	c.refuse(r.Archive == nil && r.Package == nil, path, "says nothing: give it an archive or a package")
+	c.refuse(r.Archive != nil && r.Package != nil, path, "names an archive and a package: give it one of them")
+	if p := r.Package; p != nil {
+		c.refuse(engine == ferryman.AgentEngine, path+".package", "the agent itself is not installed as a package of a release; give it an archive")
+		if err := p.Check(); err != nil {
+			c.refuse(true, path+".package", "%s", strings.TrimPrefix(err.Error(), ferryman.ErrInvalid.Error()+": "))
+		}
+	}
 	if a := r.Archive; a != nil {
 		at := path + ".archive"
 		c.archiveURL(at+".url", a.URL)
