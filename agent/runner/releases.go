@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"ferryman"
 	"ferryman/upgrade/install"
@@ -66,12 +65,12 @@ func (r *Runner) find(engine, version, digest string) (install.Installed, error)
 	return install.Installed{}, fmt.Errorf("%s %s is staged here with %d digests, and the step names none: %w", engine, version, len(all), ferryman.ErrConflict)
 }
 
-// digestOf is the digest of the archive that the step means, "" when it names none.
+// digestOf is the digest of the release that the step means, "" when it names none.
 func digestOf(a ferryman.Args) string {
-	if a.Release == nil || a.Release.Archive == nil {
+	if a.Release == nil {
 		return ""
 	}
-	return strings.ToLower(a.Release.Archive.SHA256)
+	return install.Digest(*a.Release)
 }
 
 // observeStore reads anew which releases are whole, and which are selected.
@@ -82,7 +81,7 @@ func (r *Runner) observeStore() {
 	for _, engine := range r.engines() {
 		all, err := r.deps.Store.List(engine)
 		for _, in := range all {
-			staged = append(staged, archived(in.SHA256))
+			staged = append(staged, in.Release().Digest())
 		}
 		now, currentErr := r.deps.Store.Current(engine)
 		if currentErr == nil {

@@ -97,10 +97,18 @@ func (in info) replicas() (addrs, blockers []string) {
 }
 
 // version is that of the release that the process runs: of release.json two levels above its executable, and else what the server calls itself. Builds
-// of one version differ only in the former.
+// of one version differ only in the former. Where /proc may not be read (a unit with a user namespace of its own), or leads to a program of the host's,
+// which has no release.json, it is the path by which the server was started: a release of the host's package is started through a directory of its own.
 func (in info) version() string {
-	if exe, err := os.Readlink("/proc/" + in["process_id"] + "/exe"); err == nil {
-		if r, err := ReadRelease(filepath.Dir(filepath.Dir(exe))); err == nil && r.Version != "" {
+	exe, err := os.Readlink("/proc/" + in["process_id"] + "/exe")
+	if err != nil {
+		exe = ""
+	}
+	for _, path := range []string{exe, in["executable"]} {
+		if !filepath.IsAbs(path) {
+			continue
+		}
+		if r, err := ReadRelease(filepath.Dir(filepath.Dir(path))); err == nil && r.Version != "" {
 			return r.Version
 		}
 	}

@@ -43,3 +43,18 @@ func TestRedisWithoutAPasswordTurnsOthersAway(t *testing.T) {
 		})
 	}
 }
+
+// A process is of the release by whose path it was started, where its program is the host's own.
+func TestVersionIsThatOfTheRelease(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	if err := os.WriteFile(home+"/release.json", []byte(`{"version":"7-u10"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, executable := range map[string]string{"7-u10": home + "/bin/redis-server", "7.0.15": "/usr/bin/redis-server"} {
+		in := info{"redis_version": "7.0.15", "process_id": "0", "executable": executable}
+		if got := in.version(); got != want {
+			t.Errorf("started as %s: got %s, want %s", executable, got, want)
+		}
+	}
+}

@@ -18,7 +18,11 @@ import (
 // where the download ended.
 func (s *Store) Stage(ctx context.Context, engine, version string, r ferryman.Release) (Installed, error) {
 	if r.Package != nil {
-		return Installed{}, fmt.Errorf("stage %s %s: %w", engine, version, ErrPackage)
+		in, err := s.stagePackage(ctx, engine, version, r)
+		if err != nil {
+			err = fmt.Errorf("stage %s %s, package %s %s: %w", engine, version, r.Package.Name, r.Package.Version, err)
+		}
+		return in, err
 	}
 	if r.Archive == nil {
 		return Installed{}, fmt.Errorf("stage %s %s: the document has no release of that name", engine, version)
@@ -91,9 +95,15 @@ func (s *Store) place(ctx context.Context, artefact io.Reader, in Installed) (pa
 	if err := s.check(ctx, in.Engine, in.Version, tmp); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrRefused, err)
 	}
+	return s.settle(tmp, in)
+}
+
+// settle marks a directory as whole, and gives it its name.
+func (s *Store) settle(tmp string, in Installed) (path string, err error) {
 	if err := writeMark(tmp, in); err != nil {
 		return "", err
 	}
+	dir := s.engineDir(in.Engine)
 	path = filepath.Join(dir, releaseName(in.Version, in.SHA256))
 	if err := os.RemoveAll(path); err != nil { // it has no sound mark, or we were not here
 		return "", err

@@ -159,7 +159,7 @@ func TestStageRefusesInput(t *testing.T) {
 		{"file elsewhere", "valkey", "1", archive(func(a *ferryman.Archive) { a.URL = "file://host/x" }), "host"},
 		{"no file", "valkey", "1", archive(func(a *ferryman.Archive) { a.URL = "file:///no/such/file" }), "no such file"},
 		{"directory", "valkey", "1", archive(func(a *ferryman.Archive) { a.URL = "file:///tmp" }), "plain file"},
-		{"package", "valkey", "1", ferryman.Release{Package: &ferryman.Package{Name: "valkey", Version: "1"}}, "not supported by this build"},
+		{"package", "valkey", "1", ferryman.Release{Package: &ferryman.Package{Name: "valkey", Version: "1"}}, "packages need systemd"},
 		{"more than the disk holds", "valkey", "1", archive(func(a *ferryman.Archive) { a.Size = 1 << 60 }), "no space left"},
 	} {
 		if _, err := s.Stage(t.Context(), tt.engine, tt.version, tt.release); err == nil || !strings.Contains(err.Error(), tt.want) {

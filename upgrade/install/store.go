@@ -5,6 +5,9 @@
 //	<base>/releases/<engine>/<version>-<first 12 of sha256>/   an unpacked release; .complete in it says that it is whole
 //	<base>/releases/<engine>/current         a link to the one in use
 //	<base>/releases/<engine>/previous        a link to the one before it
+//
+// A release that is a package of the host has such a directory too, with a link to where the host's programs are (package.go). What root does for it, and
+// what is kept of it, is in apt.go and keep.go.
 package install
 
 import (
@@ -21,6 +24,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"ferryman"
 )
 
 var (
@@ -31,8 +36,6 @@ var (
 	ErrNotStaged = errors.New("release is not staged on this node")
 	// ErrNone means that the engine has no current, or no previous, release here. It is so until the first switch.
 	ErrNone = errors.New("no release")
-	// ErrPackage means that the release is a package of the host's package manager.
-	ErrPackage = errors.New("packages are not supported by this build; offer the release as an archive")
 )
 
 // Options is what a Store needs from outside; the zero value works.
@@ -43,6 +46,8 @@ type Options struct {
 	Limits Limits
 	// Check looks at an unpacked release before it counts as staged; nil takes any. What it says against one is final.
 	Check func(ctx context.Context, engine, version, dir string) error
+	// Packages installs releases that are packages of the host; nil where nothing does.
+	Packages Packages
 }
 
 // Store is the releases on this node.
@@ -53,6 +58,8 @@ type Store struct {
 	log    *slog.Logger
 	limits Limits
 	check  func(ctx context.Context, engine, version, dir string) error
+
+	packages Packages
 
 	busy       chan struct{} // holds a value while files are being changed
 	backOff    time.Duration // before the second try of a download; doubles
@@ -78,7 +85,7 @@ func Open(base string, o Options) (*Store, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Store{
-		base: base, client: newClient(o.Client, o.Tokens), tokens: o.Tokens, log: o.Log, limits: o.Limits.orDefault(), check: o.Check,
+		base: base, client: newClient(o.Client, o.Tokens), tokens: o.Tokens, log: o.Log, limits: o.Limits.orDefault(), check: o.Check, packages: o.Packages,
 		busy: make(chan struct{}, 1), backOff: 200 * time.Millisecond, stallAfter: 30 * time.Second,
 	}, nil
 }
@@ -100,10 +107,12 @@ func (s *Store) enter(ctx context.Context) (leave func(), err error) {
 type Installed struct {
 	Engine  string    `json:"engine"`
 	Version string    `json:"version"`
-	SHA256  string    `json:"sha256"`
-	Size    int64     `json:"size"` // of the artefact
-	Time    time.Time `json:"time"` // when it was staged
-	Path    string    `json:"-"`    // the release's own directory, not a link: it stays this release's after a switch
+	SHA256  string    `json:"sha256"` // see Digest
+	Size    int64     `json:"size"`   // of the artefact
+	Time    time.Time `json:"time"`   // when it was staged
+	// Package is what the host's package manager has to have installed for it; nil for an archive, which is all in Path.
+	Package *ferryman.Package `json:"package,omitempty"`
+	Path    string            `json:"-"` // the release's own directory, not a link: it stays this release's after a switch
 }
 
 // markName is the completeness mark at the top of a release; written last.
@@ -154,6 +163,9 @@ func (s *Store) installed(engine, name string) (Installed, error) {
 	if sha, err := identify(in.Engine, in.Version, in.SHA256); err != nil || in.Engine != engine || releaseName(in.Version, sha) != name {
 		return Installed{}, fmt.Errorf("%s: %w: its mark is of %s %s", dir, ErrNotStaged, in.Engine, in.Version)
 	}
+	if in.Package != nil && (in.Package.Check() != nil || Digest(in.Release()) != in.SHA256) {
+		return Installed{}, fmt.Errorf("%s: %w: its mark is of another package", dir, ErrNotStaged)
+	}
 	in.Path = dir
 	return in, nil
 }
@@ -167,6 +179,9 @@ func (s *Store) find(engine, version, digest string) (Installed, error) {
 	in, err := s.installed(engine, releaseName(version, sha))
 	if err == nil && in.SHA256 != sha {
 		return Installed{}, fmt.Errorf("%s holds digest %s, which begins like %s: give one of them another version", in.Path, in.SHA256, sha)
+	}
+	if err == nil && in.Package != nil {
+		err = s.whole(*in.Package)
 	}
 	return in, err
 }
@@ -189,6 +204,9 @@ func (s *Store) List(engine string) ([]Installed, error) {
 			continue
 		}
 		in, err := s.installed(engine, d.Name())
+		if err == nil && in.Package != nil {
+			err = s.whole(*in.Package)
+		}
 		if errors.Is(err, ErrNotStaged) {
 			continue
 		}

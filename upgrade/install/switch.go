@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"ferryman"
 )
 
 const (
@@ -14,8 +16,14 @@ const (
 	previousLink = "previous"
 )
 
-// Current returns the release that is to be used. ErrNone before the first switch.
-func (s *Store) Current(engine string) (Installed, error) { return s.linked(engine, currentLink) }
+// Current returns the release that is to be used. ErrNone before the first switch. Of a package it is asked whether the host has that version.
+func (s *Store) Current(engine string) (Installed, error) {
+	in, err := s.linked(engine, currentLink)
+	if err == nil && in.Package != nil {
+		err = s.unlike(*in.Package)
+	}
+	return in, err
+}
 
 // Previous returns the release that was current before. ErrNone before the second switch.
 func (s *Store) Previous(engine string) (Installed, error) { return s.linked(engine, previousLink) }
@@ -39,6 +47,7 @@ func (s *Store) linked(engine, link string) (Installed, error) {
 }
 
 // Switch makes a staged release the current one. Whoever looks sees the old or the new one, also after a crash; programs that run are not touched.
+// For a package it first has the host install it, where it is another version that the host has.
 // The way back is a Switch to Previous. ErrNotStaged when it is not whole here.
 func (s *Store) Switch(ctx context.Context, engine, version, digest string) error {
 	leave, err := s.enter(ctx)
@@ -56,6 +65,11 @@ func (s *Store) Switch(ctx context.Context, engine, version, digest string) erro
 		return fmt.Errorf("switch to %s %s: %w", engine, version, err)
 	}
 	name := filepath.Base(in.Path)
+	if in.Package != nil && (now != name || s.unlike(*in.Package) != nil) {
+		if err := s.install(ctx, ferryman.ReleaseKey(engine, version), *in.Package); err != nil {
+			return fmt.Errorf("switch to %s %s, package %s %s: %w", engine, version, in.Package.Name, in.Package.Version, err)
+		}
+	}
 	if now == name {
 		return nil
 	}

@@ -45,12 +45,9 @@ func (s *Store) Stages() int {
 	return s.stages
 }
 
-// Stage makes the release whole. Only archives are known, as their digest is their name.
+// Stage makes the release whole.
 func (s *Store) Stage(ctx context.Context, engine, version string, r ferryman.Release) (install.Installed, error) {
-	if r.Archive == nil {
-		return install.Installed{}, fmt.Errorf("stage %s %s: %w", engine, version, install.ErrPackage)
-	}
-	sha := strings.ToLower(r.Archive.SHA256)
+	sha := install.Digest(r)
 	s.mu.Lock()
 	in, err := s.find(engine, version, sha)
 	takes, fail := s.takes, s.fail
@@ -75,7 +72,10 @@ func (s *Store) Stage(ctx context.Context, engine, version string, r ferryman.Re
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stages++
-	in = install.Installed{Engine: engine, Version: version, SHA256: sha, Size: r.Archive.Size, Time: time.Now(), Path: Path(engine, version, sha)}
+	in = install.Installed{Engine: engine, Version: version, SHA256: sha, Package: r.Package, Time: time.Now(), Path: Path(engine, version, sha)}
+	if r.Archive != nil {
+		in.Size = r.Archive.Size
+	}
 	s.staged = append(s.staged, in)
 	return in, nil
 }

@@ -1,0 +1,90 @@
+package install
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// OnHost is the Host that this process runs on.
+type OnHost struct{}
+
+// aptEnv is all that the package manager and the scripts of packages get: nothing is asked, no pager, and nothing is restarted afterwards.
+var aptEnv = []string{
+	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "UCF_FORCE_CONFFOLD=1",
+	"NEEDRESTART_SUSPEND=1", "APT_LISTCHANGES_FRONTEND=none", "APT_LISTBUGS_FRONTEND=none",
+}
+
+// Run is described at Host.
+func (OnHost) Run(ctx context.Context, dir, program string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir, cmd.Env = dir, aptEnv
+	var out printed
+	cmd.Stdout, cmd.Stderr = &out, (*aside)(&out)
+	err := cmd.Run()
+	if err != nil {
+		if said := tail(out.both.String()); said != "" {
+			err = fmt.Errorf("%w: %s", err, said)
+		}
+	}
+	return out.stdout.String(), err
+}
+
+// printed is what a program printed, and what it printed and complained, in order. The two come at once.
+type printed struct {
+	mu           sync.Mutex
+	stdout, both bytes.Buffer
+}
+
+func (p *printed) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.both.Write(b)
+	return p.stdout.Write(b)
+}
+
+type aside printed
+
+func (p *aside) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.both.Write(b)
+}
+
+// Locked is described at Host. Locks are those of fcntl, which dpkg takes.
+func (OnHost) Locked(path string) (string, error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock); err != nil {
+		return "", fmt.Errorf("look for the lock %s: %w", path, err)
+	}
+	if lock.Type == unix.F_UNLCK {
+		return "", nil
+	}
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", lock.Pid))
+	if err != nil {
+		return fmt.Sprintf("process %d", lock.Pid), nil
+	}
+	return fmt.Sprintf("%s (process %d)", strings.TrimSpace(string(name)), lock.Pid), nil
+}
+
+// Room is described at Host.
+func (OnHost) Room(path string) (int64, error) { return free(path) }
+
+// Glob is described at Host.
+func (OnHost) Glob(pattern string) ([]string, error) { return filepath.Glob(pattern) }
