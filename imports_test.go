@@ -49,6 +49,7 @@ var folders = []struct {
 	{"agent/identity", []string{"."}},
 	{"agent/rpc", []string{".", "agent/identity"}},
 	{"agent/source", []string{"."}},
+	{"agent/installer", []string{".", "agent/config", "agent/source", "upgrade/install"}},
 	{"agent/guard", []string{".", "dbhooks", "systemd"}},
 	{"agent/lease", []string{"."}},
 	{"agent/lease/fake", nil},
@@ -57,7 +58,7 @@ var folders = []struct {
 	{"agent/reconcile", []string{".", "agent/state", "agent/plan"}},
 	{"agent", []string{
 		".", "agent/config", "agent/telemetry", "agent/state", "agent/plan", "agent/cluster", "agent/identity", "agent/rpc", "agent/source", "agent/guard", "agent/lease",
-		"agent/runner", "agent/reconcile", "dbhooks", "dbhooks/demodb", "dbhooks/exec", "dbhooks/redis", "systemd", "upgrade", "upgrade/install",
+		"agent/installer", "agent/runner", "agent/reconcile", "dbhooks", "dbhooks/demodb", "dbhooks/exec", "dbhooks/redis", "systemd", "upgrade", "upgrade/install",
 	}},
 
 	{"apiserver", []string{".", "agent/source"}},
@@ -69,8 +70,8 @@ var folders = []struct {
 	}},
 	{"cmd/agent/internal/render", []string{"."}},
 	{"cmd/agent", []string{
-		".", "agent", "agent/cluster", "agent/config", "agent/identity", "agent/rpc", "agent/setup", "agent/source", "agent/telemetry", "apiserver", "cmd/agent/internal/render",
-		"dbhooks/demodb", "demo", "systemd", "upgrade",
+		".", "agent", "agent/cluster", "agent/config", "agent/identity", "agent/installer", "agent/rpc", "agent/setup", "agent/source", "agent/telemetry", "apiserver", "cmd/agent/internal/render",
+		"dbhooks/demodb", "demo", "systemd", "upgrade", "upgrade/install",
 	}},
 
 	{"scripts/lab/delay", nil},

@@ -13,6 +13,7 @@ import (
 
 	"ferryman"
 	"ferryman/agent/config"
+	"ferryman/agent/installer"
 	"ferryman/agent/runner"
 	"ferryman/dbhooks"
 	"ferryman/dbhooks/demodb"
@@ -39,8 +40,9 @@ type units interface {
 }
 
 // openHost makes the service manager, the installed releases and the engine
-// that the configuration names. A witness has no service.
-func openHost(ctx context.Context, cfg config.Config, version string, log *slog.Logger) (h *host, err error) {
+// that the configuration names. A witness has no service. Envelope is what the
+// document in force came in.
+func openHost(ctx context.Context, cfg config.Config, version string, envelope func() []byte, log *slog.Logger) (h *host, err error) {
 	h = &host{}
 	defer func() {
 		if err != nil {
@@ -48,19 +50,23 @@ func openHost(ctx context.Context, cfg config.Config, version string, log *slog.
 		}
 	}()
 	db := cfg.Database
-	if h.releases, err = install.Open(storeDir(cfg), install.Options{Log: log, Check: checkAgent}); err != nil {
+	options := install.Options{Log: log, Check: checkAgent}
+	if db.Supervisor == config.SupervisorSystemd {
+		bus, err := systemd.NewBus(log)
+		if err != nil {
+			return h, err
+		}
+		h.units = bus
+		options.Packages = installer.Client{Run: installer.RunDir, State: installer.StateDir, Envelope: envelope, Once: bus.Once,
+			Look: install.Apt{Host: install.OnHost{}}.Installed}
+	} else if h.units, err = systemd.NewSupervisor(filepath.Join(cfg.DataDir, "units"), log); err != nil {
+		return h, err
+	}
+	if h.releases, err = install.Open(storeDir(cfg), options); err != nil {
 		return h, err
 	}
 	if err := h.releases.Clean(ctx); err != nil {
 		log.Warn("what earlier downloads left could not be removed", "error", err)
-	}
-	if db.Supervisor == config.SupervisorSystemd {
-		h.units, err = systemd.NewBus(log)
-	} else {
-		h.units, err = systemd.NewSupervisor(filepath.Join(cfg.DataDir, "units"), log)
-	}
-	if err != nil {
-		return h, err
 	}
 	if db.Engine == "" {
 		return h, nil

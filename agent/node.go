@@ -151,7 +151,7 @@ func (n *node) openRunner(ctx context.Context) error {
 		Log:      n.log,
 	}
 	if d.Units == nil {
-		host, err := openHost(ctx, n.cfg, n.deps.Version, n.log)
+		host, err := openHost(ctx, n.cfg, n.deps.Version, n.envelope, n.log)
 		if err != nil {
 			return err
 		}
@@ -175,6 +175,15 @@ func (n *node) openRunner(ctx context.Context) error {
 	var err error
 	n.runner, err = runner.New(d)
 	return err
+}
+
+// envelope is what the document in force came in; nil where it is not signed.
+func (n *node) envelope() []byte {
+	s, _ := n.store.State()
+	if s.Accepted == nil {
+		return nil
+	}
+	return s.Accepted.Envelope
 }
 
 // openIdentity reads the node's certificate, or gets one with a join token.

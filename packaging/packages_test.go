@@ -85,16 +85,19 @@ func TestUnitsAreHardened(t *testing.T) {
 	t.Parallel()
 	needs(t, "systemd-analyze")
 	units, err := filepath.Glob("systemd/*.service")
-	if err != nil || len(units) < 2 {
+	if err != nil || len(units) < 3 {
 		t.Fatalf("units: got %v, %v", units, err)
 	}
 	for _, unit := range units {
-		// The threshold is in tenths.
-		out, ok := run(t, "systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=25", unit)
+		most := "25" // tenths
+		if unit == "systemd/ferryman-install@.service" {
+			most = "35" // root, and writes all over the host
+		}
+		out, ok := run(t, "systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold="+most, unit)
 		lines := strings.Split(strings.TrimSpace(out), "\n")
 		t.Log(lines[len(lines)-1])
 		if !ok {
-			t.Errorf("%s: an exposure of 2.5 or less is wanted:\n%s", unit, out)
+			t.Errorf("%s: an exposure of %s tenths or less is wanted:\n%s", unit, most, out)
 		}
 	}
 }

@@ -135,6 +135,20 @@ func (b *Bus) see(ctx context.Context, name string) (st UnitStatus, group string
 	return st, group, err
 }
 
+// Once starts a unit that ends by itself (Type=oneshot), and returns when it did; one that runs already is waited for. The error says that it failed, or
+// that nobody could tell; why is for the unit to have said.
+func (b *Bus) Once(ctx context.Context, name string) error {
+	before, _, err := b.see(ctx, name)
+	if err != nil {
+		return err
+	}
+	result, err := b.do(ctx, starts, "start", name, before)
+	if err == nil && result != "done" {
+		err = fmt.Errorf("start unit %s: systemd says %q", name, result)
+	}
+	return err
+}
+
 // started checks the effect: it runs, and it is another start than before.
 func (b *Bus) started(ctx context.Context, what, name, result string, before UnitStatus) error {
 	now, _, err := b.see(ctx, name)

@@ -53,7 +53,7 @@ func load(into any, path string, environ []string) (map[string]place, error) {
 	origin := map[string]place{}
 	var problems Problems
 
-	files, err := withDropIns(path)
+	files, err := Files(path)
 	if err != nil {
 		return nil, err
 	}
@@ -92,9 +92,9 @@ func load(into any, path string, environ []string) (map[string]place, error) {
 	return origin, nil
 }
 
-// withDropIns lists the file and its drop-ins. A missing directory is fine, a
+// Files lists the file and its drop-ins. A missing directory is fine, a
 // missing file is not: to run on defaults by accident is worse than to stop.
-func withDropIns(path string) ([]string, error) {
+func Files(path string) ([]string, error) {
 	dir := strings.TrimSuffix(path, filepath.Ext(path)) + ".d"
 	names, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

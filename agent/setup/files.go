@@ -121,7 +121,8 @@ func databaseDropIn(cfg config.Config, configPath string, db *database) string {
 // enabledBefore is a key that systemd passes over. It says that the unit was started at boot, for whoever removes what was written.
 const enabledBefore = "X-Ferryman-EnabledBefore"
 
-// rule allows the agent's user the verbs that the agent and its fence use, on the units that it is there for.
+// rule allows the agent's user the verbs that the agent and its fence use, on the units that it is there for; and to ask the installer, which judges by
+// itself.
 func rule(db *database) string {
 	quote := func(s string) string { raw, _ := json.Marshal(s); return string(raw) }
 	return strings.ReplaceAll(header, "#", "//") + fmt.Sprintf(`polkit.addRule(function (action, subject) {
@@ -130,7 +131,8 @@ func rule(db *database) string {
 	}
 	var unit = action.lookup("unit"), verb = action.lookup("verb");
 	if (unit == %s && ["start", "stop", "restart", "kill"].indexOf(verb) >= 0 ||
-		unit == %s && ["start", "stop", "restart"].indexOf(verb) >= 0) {
+		unit == %s && ["start", "stop", "restart"].indexOf(verb) >= 0 ||
+		/^ferryman-install@(stage|switch)-[0-9a-f]{64}\.service$/.test(unit) && verb == "start") {
 		return polkit.Result.YES;
 	}
 });

@@ -50,7 +50,7 @@ func ReadKeys(paths []string, need int) (Keys, error) {
 	}
 	var keys []PublicKey
 	for _, path := range paths {
-		files, err := keyFiles(path)
+		files, err := KeyFiles(path)
 		if err != nil {
 			return Keys{}, err
 		}
@@ -65,7 +65,8 @@ func ReadKeys(paths []string, need int) (Keys, error) {
 	return NewKeys(need, keys...)
 }
 
-func keyFiles(path string) ([]string, error) {
+// KeyFiles are the files that a path of a trusted key stands for.
+func KeyFiles(path string) ([]string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the trusted keys: %w", err)

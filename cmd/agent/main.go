@@ -78,7 +78,7 @@ func newRoot() *cobra.Command {
 	add(groupChange, "Ask for something:", switchoverCommand(), failoverCommand(), restartCommand(), freezeCommand(), unfreezeCommand(), adoptCommand(), stopCommand(), leaveCommand())
 	add(groupSetUp, "Set up:", setupCommand(), initCommand(), joinCommand(), certsCommand(), configCommand(), desiredCommand())
 	add(groupRun, "Run:", agentCommand(), apiServerCommand(), demoCommand())
-	root.AddCommand(demoAPIServerCommand(), demodbCommand(), databaseCommand(), guardCommand(), watchCommand(), manCommand(), versionCommand(), exitCodesTopic())
+	root.AddCommand(demoAPIServerCommand(), demodbCommand(), databaseCommand(), guardCommand(), installCommand(), watchCommand(), manCommand(), versionCommand(), exitCodesTopic())
 	return root
 }
 
