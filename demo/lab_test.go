@@ -104,7 +104,7 @@ func newSite(t *testing.T) site {
 	}
 	s := site{script: filepath.Join("..", "scripts", "lab", "lab")}
 	t.Cleanup(func() {
-		for _, h := range []string{"n1", "n2", "n3"} {
+		for _, h := range labHosts {
 			said, err := s.try(h, "journalctl", "--no-pager", "--output=cat", "--unit=ferryman")
 			for _, bad := range []string{"panic:", "fatal error:", "DATA RACE"} {
 				if i := strings.Index(said, bad); i >= 0 {
@@ -141,8 +141,8 @@ func (s site) run(t *testing.T, host, lines string) string {
 	return s.lab(t, "exec", host, "sh", "-euc", lines)
 }
 
-// put writes files on a host, and the program.
-func (s site) put(t *testing.T, host, program string, files map[string]string) {
+// put writes files on a host.
+func (s site) put(t *testing.T, host string, files map[string]string) {
 	t.Helper()
 	root := s.lab(t, "root", host)
 	names := strings.NewReplacer("NAME", host, "ADDRESS", "10.77.0.1"+strings.TrimPrefix(host, "n"))
@@ -151,7 +151,12 @@ func (s site) put(t *testing.T, host, program string, files map[string]string) {
 			t.Fatal(err)
 		}
 	}
-	if err := copyFile(filepath.Join(root, "/usr/local/bin/ferryman"), program); err != nil {
+}
+
+// copy puts a file of this machine on a host.
+func (s site) copy(t *testing.T, host, to, from string) {
+	t.Helper()
+	if err := copyFile(filepath.Join(s.lab(t, "root", host), to), from); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -163,16 +168,26 @@ func (s site) install(t *testing.T) {
 	if err := run("go", "build", "-o", program, "../cmd/agent"); err != nil {
 		t.Fatal(err)
 	}
-	s.put(t, "api", program, serverFiles)
+	s.put(t, "api", serverFiles)
+	s.copy(t, "api", "/usr/local/bin/ferryman", program)
 	s.run(t, "api", "systemctl daemon-reload && systemctl enable --now api-server")
-	for _, h := range []string{"n1", "n2", "n3"} {
+	for _, h := range labHosts {
 		s.run(t, h, `DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends redis-server >/dev/null
 			systemctl disable --now redis-server && rm -f /var/lib/redis/*`)
-		s.put(t, h, program, hostFiles)
+		s.put(t, h, hostFiles)
+		s.copy(t, h, "/usr/local/bin/ferryman", program)
 		s.run(t, h, "systemctl daemon-reload && install -d -o redis -g redis /var/lib/ferryman")
 	}
+	s.found(t)
+}
+
+var labHosts = []string{"n1", "n2", "n3"}
+
+// found makes hosts that are set up a cluster.
+func (s site) found(t *testing.T) {
+	t.Helper()
 	s.run(t, "n1", "runuser -u redis -- ferryman init orders && systemctl enable --now ferryman")
-	for _, h := range []string{"n2", "n3"} {
+	for _, h := range labHosts[1:] {
 		token := s.run(t, "n1", "timeout 30 sh -c 'until ferryman certs token 2>/dev/null; do sleep 0.1; done'") // n1 elects itself first
 		s.run(t, h, "echo '"+token+"' | runuser -u redis -- ferryman join && systemctl enable --now ferryman")
 	}
@@ -181,7 +196,7 @@ func (s site) install(t *testing.T) {
 // report is what the leader knows, from whichever agent answers.
 func (s site) report(ctx context.Context) (ferryman.Report, error) {
 	last := errors.New("no host runs")
-	for _, h := range []string{"n1", "n2", "n3"} {
+	for _, h := range labHosts {
 		leader, err := os.ReadFile(filepath.Join("/run/lab", h, "leader"))
 		if err != nil {
 			continue

@@ -303,6 +303,27 @@ func TestDatabaseOfTheHost(t *testing.T) {
 		t.Errorf("the agent's user: got %q", got)
 	}
 
+	// Its package as a release: without signed documents root installs only what is on its own list.
+	version := strings.TrimSpace(must(t, "dpkg-query", "-W", "-f", "${Version}", unit))
+	starts := func() string {
+		return must(t, "sh", "-c", "journalctl --no-pager --output=cat --unit=redis-server | grep -c ^Started")
+	}
+	write(t, "/etc/ferryman/desired.yaml", "generation: 5\nnodes: 1\ndatabase: {engine: redis, version: debian}\nrollout: {canary: 0, minHealthy: 1s}\n"+
+		"releases: {redis/debian: {package: {name: redis-server, version: \""+version+"\"}}}\n")
+	must(t, "chgrp", "ferryman", "/etc/ferryman/desired.yaml")
+	before = starts()
+	eventually(t, "package redis-server is not on the list", "ferryman", "status")
+	if now := starts(); now != before {
+		t.Errorf("the database was started %s times, before %s: it was touched for a release that is refused", now, before)
+	}
+	write(t, "/etc/ferryman/packages", "redis-server\n")
+	eventually(t, "database complete, any version → debian", "ferryman", "status")
+	eventually(t, "leads; db is primary", "systemctl", "show", "--value", "--property=StatusText", "ferryman")
+	eventually(t, "OK", "redis-cli", "set", "d", "4")
+	if held := must(t, "apt-mark", "showhold"); held != "redis-server\nredis-tools\n" {
+		t.Errorf("held packages: got %q", held)
+	}
+
 	// The guard is its unit's, and answers load balancers.
 	eventually(t, "active", "systemctl", "is-active", "ferryman-guard")
 	must(t, "bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/8008 && printf 'GET /primary HTTP/1.0\r\n\r\n' >&3 && grep -q '200 OK' <&3`)
@@ -387,4 +408,6 @@ func TestDatabaseOfTheHost(t *testing.T) {
 	}
 	apt(t, "purge", "ferryman")
 	exists(t, "/var/lib/redis", true)
+	exists(t, "/var/lib/ferryman-install", false)
+	exists(t, "/usr/sbin/policy-rc.d", false)
 }

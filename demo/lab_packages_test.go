@@ -1,0 +1,351 @@
+package demo
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ferryman"
+)
+
+// The versions of Debian's redis-server that the hosts can install, and one
+// that they cannot.
+const (
+	olderRedis  = "5:7.0.15-1~deb12u7"
+	newerRedis  = "5:7.0.15-1~deb12u10"
+	brokenRedis = "5:7.0.15-1~deb12u8" // made by brokenPackages
+	absentRedis = "5:7.0.15-1~deb12u99"
+)
+
+// buildOf is what a version of redis-server goes by in a desired state.
+func buildOf(version string) string {
+	return "7.0.15-u" + strings.TrimPrefix(version, "5:7.0.15-1~deb12u")
+}
+
+// packagedFiles are what a person writes on a host, beside the packages.
+var packagedFiles = map[string]string{
+	"/etc/ferryman/agent.yaml": strings.TrimSpace(hostFiles["/etc/ferryman/agent.yaml"]) + "\n",
+	"/etc/ferryman/password":   password + "\n",
+}
+
+// packaged is a lab whose hosts have the package of Ferryman and that of Redis,
+// and take no desired state that is not signed.
+type packaged struct {
+	site
+	generation uint64
+}
+
+// setUp does on each host what docs/OPERATIONS.md has a person do.
+func (p *packaged) setUp(t *testing.T) {
+	t.Helper()
+	debs, err := filepath.Glob(filepath.Join(os.Getenv("LAB_PACKAGES"), "first", "*.deb"))
+	if err != nil || len(debs) != 1 {
+		t.Fatalf("packages of ferryman: got %v, %v; want one", debs, err)
+	}
+	const apt = "DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "
+	p.copy(t, "api", "/srv/ferryman.deb", debs[0])
+	p.run(t, "api", apt+"/srv/ferryman.deb >/dev/null 2>&1; cd /etc/ferryman; ferryman desired keygen --out release >/dev/null")
+	p.put(t, "api", map[string]string{
+		"/etc/ferryman/api-server.yaml":          "{listen: \"10.78.0.2:7480\", file: /etc/ferryman/desired.json}\n",
+		"/etc/systemd/system/api-server.service": strings.ReplaceAll(serverFiles["/etc/systemd/system/api-server.service"], "/usr/local/bin", "/usr/bin"),
+	})
+	p.publish(t, olderRedis)
+	p.run(t, "api", "systemctl daemon-reload && systemctl enable --now api-server")
+	key := filepath.Join(p.lab(t, "root", "api"), "/etc/ferryman/release.pub")
+	for _, h := range labHosts {
+		p.copy(t, h, "/srv/ferryman.deb", debs[0])
+		p.run(t, h, apt+"redis-server="+olderRedis+" redis-tools="+olderRedis+" /srv/ferryman.deb >/dev/null 2>&1")
+		p.put(t, h, packagedFiles)
+		p.copy(t, h, "/etc/ferryman/release.pub", key)
+		p.put(t, h, map[string]string{"/etc/ferryman/agent.d/trust.yaml": "source: {trusted_keys: [/etc/ferryman/release.pub]}\n"})
+		p.run(t, h, `chgrp ferryman /etc/ferryman/* /etc/ferryman/agent.d/*; chmod go-w /etc/ferryman/*
+			ferryman setup >/dev/null && systemctl stop redis-server && rm -f /var/lib/redis/*`)
+	}
+	p.found(t)
+}
+
+// publish signs a document that wants a version.
+func (p *packaged) publish(t *testing.T, version string) {
+	t.Helper()
+	p.generation++
+	var releases strings.Builder
+	for _, v := range slices.Compact(slices.Sorted(slices.Values([]string{olderRedis, version}))) {
+		fmt.Fprintf(&releases, "  redis/%s: {package: {name: redis-server, version: %q}}\n", buildOf(v), v)
+	}
+	p.put(t, "api", map[string]string{"/etc/ferryman/desired.yaml": fmt.Sprintf(`
+cluster: orders
+generation: %d
+nodes: 3
+database: {engine: redis, version: %s, failover: {mode: automatic, leaseTTL: %s}}
+rollout: {canary: 0, minHealthy: 2s}
+releases:
+%s`, p.generation, buildOf(version), labLease, &releases)})
+	p.run(t, "api", "cd /etc/ferryman && ferryman desired sign --key release desired.yaml >next.json && mv next.json desired.json")
+}
+
+// until waits for something of the generation that was published last.
+func (p *packaged) until(t *testing.T, what string, f func(ferryman.Report) error) (seen ferryman.Report) {
+	t.Helper()
+	defer func() {
+		if t.Failed() {
+			t.Log(history(seen))
+		}
+	}()
+	eventually(t, what, func() error {
+		r, err := p.report(t.Context())
+		if err != nil {
+			return err
+		}
+		if seen = r; r.State.Rollout == nil || r.State.Rollout.Generation != p.generation {
+			return fmt.Errorf("generation %d is not carried yet", p.generation)
+		}
+		return f(r)
+	})
+	return seen
+}
+
+func (p *packaged) ends(t *testing.T, status ferryman.PartStatus) ferryman.Report {
+	t.Helper()
+	return p.until(t, "the rollout is "+string(status), func(r ferryman.Report) error {
+		if part := r.State.Rollout.Part(ferryman.PartDatabase); part.Status != status {
+			return fmt.Errorf("it is %s: %s", part.Status, part.Reason)
+		}
+		return nil
+	})
+}
+
+// touched is all that must stay as it is where nothing is touched: the
+// database's process, how often systemd started one, and the package.
+func (p *packaged) touched(t *testing.T) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for _, h := range labHosts {
+		out[h] = p.run(t, h, `systemctl show --value --property=InvocationID redis-server
+			journalctl --no-pager --output=cat --unit=redis-server | grep -c ^Started
+			dpkg-query -W -f '${Package} ${Version}\n' redis-server redis-tools`)
+	}
+	return out
+}
+
+// has asserts of each host what it has installed, that it is held, and that
+// systemd started the database as often as the agent did.
+func (p *packaged) has(t *testing.T, version string, starts map[string]int) {
+	t.Helper()
+	r, err := p.report(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range labHosts {
+		got := p.run(t, h, "dpkg-query -W -f '${db:Status-Abbrev}${Version} ' redis-server redis-tools; apt-mark showhold | tr '\n' ' '")
+		if want := fmt.Sprintf("hi %s hi %s redis-server redis-tools", version, version); got != want {
+			t.Errorf("%s has %q, want %q", h, got, want)
+		}
+		if got := statusOf(t, r, h).Services[0].Instance.Version; got != buildOf(version) {
+			t.Errorf("%s runs %s, want %s", h, got, buildOf(version))
+		}
+		if got := p.starts(t)[h]; got != starts[h] {
+			t.Errorf("%s: systemd started the database %d times, and the agent %d times", h, got, starts[h])
+		}
+		if left := p.run(t, h, "dpkg --audit; find /usr/sbin/policy-rc.d -size +0 -o -perm /111; ls /run/ferryman | grep install || true"); left != "" {
+			t.Errorf("%s: left behind: %s", h, left)
+		}
+	}
+}
+
+// starts is how often systemd started each database.
+func (p *packaged) starts(t *testing.T) map[string]int {
+	t.Helper()
+	out := map[string]int{}
+	for _, h := range labHosts {
+		n := 0
+		if _, err := fmt.Sscan(p.run(t, h, "journalctl --no-pager --output=cat --unit=redis-server | grep -c ^Started"), &n); err != nil {
+			t.Fatal(err)
+		}
+		out[h] = n
+	}
+	return out
+}
+
+// agentStarts counts the steps by which agents started databases since one.
+func agentStarts(r ferryman.Report, since uint64) map[string]int {
+	out := map[string]int{}
+	for _, st := range r.State.Ledger {
+		if st.ID > since && st.Op == ferryman.OpStart && !st.Open() {
+			out[nameOf(r, st.Node)]++
+		}
+	}
+	return out
+}
+
+// Three hosts with Debian's Redis are carried from one version of its package to
+// another, by root's own unit on each, and are not where that cannot go well.
+func TestReleasesThatArePackages(t *testing.T) {
+	if os.Getenv("LAB_PACKAGES") == "" {
+		t.Skip("installs packages on hosts with systemd; scripts/lab/test makes both and runs this")
+	}
+	p := &packaged{site: newSite(t)}
+	began := time.Now()
+	p.setUp(t)
+	p.whole(t)
+	t.Logf("three hosts with packages and signed documents are a cluster after %s", time.Since(began).Round(100*time.Millisecond))
+	e := recording(t, p.report, "a", acknowledged, openLocked)
+	for _, scene := range []struct {
+		name string
+		play func(*testing.T, *everyone)
+	}{
+		{"a version that nobody offers", p.absent},
+		{"a version that does not start", p.broken},
+		{"a package manager that is locked, and an upgrade", p.upgrade},
+		{"what root does not take from an agent", p.hostile},
+	} {
+		if !t.Run(scene.name, func(t *testing.T) { scene.play(t, e) }) {
+			return
+		}
+	}
+	e.judge(t, p.whole(t), locked{})
+}
+
+// absent is found on every node before the first is touched.
+func (p *packaged) absent(t *testing.T, e *everyone) {
+	before, last := p.touched(t), p.whole(t).State.LastStep
+	at := time.Now()
+	p.publish(t, absentRedis)
+	r := p.ends(t, ferryman.PartReverted)
+	took := time.Since(at)
+	if reason := r.State.Rollout.Part(ferryman.PartDatabase).Reason; !strings.Contains(reason, "no package source of this host offers redis-server "+absentRedis) || !strings.Contains(reason, newerRedis) {
+		t.Errorf("the reason is %q", reason)
+	}
+	refused := map[string]bool{}
+	for _, st := range r.State.Ledger {
+		switch {
+		case st.ID <= last:
+		case st.Op != ferryman.OpStage:
+			t.Errorf("step %d is %s", st.ID, st.Op)
+		case !st.Open() && strings.Contains(st.Outcome.Reason, "no package source"):
+			refused[nameOf(r, st.Node)] = true
+		}
+	}
+	if len(refused) != len(labHosts) {
+		t.Errorf("refused on %v, want on each host", refused)
+	}
+	if after := p.touched(t); !maps.Equal(before, after) {
+		t.Errorf("something was touched: before %v, after %v", before, after)
+	}
+	t.Logf("refused on each host after %s; the longest time without a write was %s", took.Round(100*time.Millisecond), p.gapSince(e, at))
+}
+
+// broken is a package that can be installed, with a server that cannot run. The
+// host has its source only when it is asked for: the lists are fetched anew.
+func (p *packaged) broken(t *testing.T, e *everyone) {
+	for _, h := range labHosts {
+		p.run(t, h, brokenPackages)
+	}
+	whole := p.whole(t)
+	counted, last := p.starts(t), whole.State.LastStep
+	at := time.Now()
+	p.publish(t, brokenRedis)
+	r := p.ends(t, ferryman.PartReverted)
+	t.Logf("taken back after %s: %s", time.Since(at).Round(100*time.Millisecond), ferryman.Brief(r.State.Rollout.Part(ferryman.PartDatabase).Reason))
+	r = p.whole(t)
+	if len(r.State.Quarantined) != 2 {
+		t.Errorf("%d releases are in quarantine, want those of two scenes", len(r.State.Quarantined))
+	}
+	for h, n := range agentStarts(r, last) {
+		counted[h] += n
+	}
+	p.has(t, olderRedis, counted)
+	t.Logf("the longest time without a write was %s", p.gapSince(e, at))
+}
+
+const brokenPackages = `mkdir /srv/broken && cd /srv/broken
+	for p in redis-tools redis-server; do
+		dpkg-deb -R "/srv/packages/${p}_5%3a7.0.15-1~deb12u7_amd64.deb" $p
+		sed -i s/deb12u7/deb12u8/ $p/DEBIAN/control
+	done
+	printf '#!/bin/sh\nexit 1\n' >redis-tools/usr/bin/redis-check-rdb
+	for p in redis-tools redis-server; do
+		deb="${p}_5%3a7.0.15-1~deb12u8_amd64.deb"
+		dpkg-deb -Znone -b $p "$deb" >/dev/null
+		dpkg-deb -f "$deb"
+		printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "$deb" "$(stat -c %s "$deb")" "$(sha256sum <"$deb" | cut -d' ' -f1)"
+	done >Packages
+	echo 'deb [trusted=yes] file:/srv/broken ./' >/etc/apt/sources.list.d/broken.list`
+
+// upgrade begins while one host's package manager is at work, and goes on once
+// that has ended.
+func (p *packaged) upgrade(t *testing.T, e *everyone) {
+	whole := p.whole(t)
+	before, counted, last := p.touched(t), p.starts(t), whole.State.LastStep
+	p.run(t, "n2", `systemd-run --quiet --unit=holder perl -e 'use Fcntl; open F, ">>", "/var/lib/dpkg/lock-frontend"; fcntl(F, F_SETLK, pack("s s x4 q q i", F_WRLCK, 0 * time, 0, 0, 0)) or die; sleep 600'`)
+	at := time.Now()
+	p.publish(t, newerRedis)
+	p.until(t, "the lock is told", func(r ferryman.Report) error {
+		for _, w := range r.Decision.Waits {
+			if strings.Contains(w.Reason, "the package manager is locked: perl") && nameOf(r, w.Node) == "n2" {
+				return nil
+			}
+		}
+		return errors.New("no wait speaks of it")
+	})
+	t.Logf("the locked package manager of n2 is told after %s", time.Since(at).Round(100*time.Millisecond))
+	if after := p.touched(t); !maps.Equal(before, after) {
+		t.Errorf("something was touched: before %v, after %v", before, after)
+	}
+	p.run(t, "n2", "systemctl stop holder")
+	at = time.Now()
+	r := p.ends(t, ferryman.PartComplete)
+	t.Logf("%s → %s on three hosts took %s from the lock's end; the longest time without a write was %s", olderRedis, newerRedis, time.Since(at).Round(100*time.Millisecond), p.gapSince(e, at))
+	for _, st := range r.State.Ledger {
+		if st.ID > last && st.Op == ferryman.OpSwitch && !st.Open() {
+			t.Logf("the switch of %s took %s", nameOf(r, st.Node), st.Outcome.Ended.Sub(st.Outcome.Began).Round(10*time.Millisecond))
+		}
+	}
+	r = p.whole(t)
+	for h, n := range agentStarts(r, last) {
+		counted[h] += n
+	}
+	p.has(t, newerRedis, counted)
+}
+
+// hostile is what whoever has taken over an agent could try: as its user, with
+// all that it may.
+func (p *packaged) hostile(t *testing.T, _ *everyone) {
+	before := p.touched(t)
+	for _, line := range []string{
+		"systemctl start ferryman-install@stage-x.service",
+		"systemctl start ferryman-install@remove-$(printf %064d 0).service",
+		"systemctl stop ferryman-install@stage-$(printf %064d 0).service",
+		"systemctl start redis-server@other.service",
+		"ferryman install --instance stage-$(printf %064d 0)",
+	} {
+		if out, err := p.try("n3", "runuser", "-u", "redis", "--", "sh", "-c", line); err == nil {
+			t.Errorf("an agent's user may run %s: %s", line, out)
+		}
+	}
+	// A document that nobody signed, and a link to what is none of the agent's.
+	id := p.run(t, "n3", "ls /var/lib/ferryman-install/results | sed -n 's/^switch-\\(.*\\).json/\\1/p' | head -1")
+	for want, make := range map[string]string{
+		"the document is not signed": `printf '{"nodes": 1}' >`,
+		"too many levels":            "ln -s /etc/shadow ",
+		"no plain file":              "mkfifo ",
+		"is longer than":             "head -c 200000 /dev/zero >",
+	} {
+		path := "/run/ferryman/install-switch-" + id + ".json"
+		out, err := p.try("n3", "runuser", "-u", "redis", "--", "sh", "-c", make+path+"; systemctl start ferryman-install@switch-"+id+"; rm "+path)
+		if err != nil {
+			t.Logf("%s: %s", want, out)
+		}
+		if got := p.run(t, "n3", "cat /var/lib/ferryman-install/results/switch-"+id+".json"); !strings.Contains(got, want) {
+			t.Errorf("root's answer to %s: got %s, want %q", make, got, want)
+		}
+	}
+	if after := p.touched(t); !maps.Equal(before, after) {
+		t.Errorf("something was touched: before %v, after %v", before, after)
+	}
+}
