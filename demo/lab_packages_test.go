@@ -75,7 +75,7 @@ func (p *packaged) publish(t *testing.T, version string) {
 	t.Helper()
 	p.generation++
 	var releases strings.Builder
-	for _, v := range slices.Compact(slices.Sorted(slices.Values([]string{olderRedis, version}))) {
+	for _, v := range slices.Compact(slices.Sorted(slices.Values([]string{olderRedis, newerRedis, version}))) {
 		fmt.Fprintf(&releases, "  redis/%s: {package: {name: redis-server, version: %q}}\n", buildOf(v), v)
 	}
 	p.put(t, "api", map[string]string{"/etc/ferryman/desired.yaml": fmt.Sprintf(`
@@ -203,6 +203,7 @@ func TestReleasesThatArePackages(t *testing.T) {
 		{"a version that does not start", p.broken},
 		{"a package manager that is locked, and an upgrade", p.upgrade},
 		{"what root does not take from an agent", p.hostile},
+		{"a loss of power while apt installs the older version", p.powerless},
 	} {
 		if !t.Run(scene.name, func(t *testing.T) { scene.play(t, e) }) {
 			return
@@ -311,6 +312,39 @@ func (p *packaged) upgrade(t *testing.T, e *everyone) {
 		counted[h] += n
 	}
 	p.has(t, newerRedis, counted)
+}
+
+// powerless is a wish for the older version, in which a host loses its power just
+// when its packages are half installed. The same step ends it afterwards.
+func (p *packaged) powerless(t *testing.T, e *everyone) {
+	counted, last := p.starts(t), p.whole(t).State.LastStep
+	at := time.Now()
+	p.publish(t, olderRedis)
+	var host string
+	p.until(t, "apt installs on a host", func(r ferryman.Report) error {
+		for _, st := range r.State.Ledger {
+			if st.ID > last && st.Op == ferryman.OpSwitch && st.Open() {
+				host = nameOf(r, st.Node)
+				return nil
+			}
+		}
+		return errors.New("no switch is open")
+	})
+	// Half of it: unpacked, and not configured. Or else just afterwards.
+	p.run(t, host, `for i in $(seq 300); do
+			[ -z "$(dpkg --audit)" ] && [ "$(dpkg-query -W -f '${Version}' redis-server)" != `+olderRedis+` ] || exit 0
+		done`)
+	p.lab(t, "kill", host)
+	p.lab(t, "start", host)
+	audit := p.run(t, host, "dpkg --audit | head -3")
+	p.ends(t, ferryman.PartComplete)
+	t.Logf("%s → %s took %s, with a loss of power on %s in its middle (dpkg --audit: %q); the longest time without a write was %s", newerRedis, olderRedis,
+		time.Since(at).Round(100*time.Millisecond), host, audit, p.gapSince(e, at))
+	for h, n := range agentStarts(p.whole(t), last) {
+		counted[h] += n
+	}
+	counted[host] = p.starts(t)[host] // its journal is that of one boot
+	p.has(t, olderRedis, counted)
 }
 
 // hostile is what whoever has taken over an agent could try: as its user, with
