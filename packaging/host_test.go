@@ -317,7 +317,7 @@ func TestDatabaseOfTheHost(t *testing.T) {
 		t.Errorf("the database was started %s times, before %s: it was touched for a release that is refused", now, before)
 	}
 	write(t, "/etc/ferryman/packages", "redis-server\n")
-	eventually(t, "database complete, any version → debian", "ferryman", "status")
+	eventually(t, "database complete, what is installed → debian", "ferryman", "status")
 	eventually(t, "leads; db is primary", "systemctl", "show", "--value", "--property=StatusText", "ferryman")
 	eventually(t, "OK", "redis-cli", "set", "d", "4")
 	if held := must(t, "apt-mark", "showhold"); held != "redis-server\nredis-tools\n" {

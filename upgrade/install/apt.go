@@ -103,7 +103,7 @@ func (a Apt) Switch(ctx context.Context, p ferryman.Package) error {
 	if err := a.unlocked(ctx); err != nil {
 		return err
 	}
-	if err := a.mend(ctx); err != nil {
+	if err := a.mend(ctx, p); err != nil {
 		return err
 	}
 	own, err := a.install(ctx, p, false)
@@ -209,16 +209,48 @@ func (a Apt) sound(ctx context.Context) error {
 	return nil
 }
 
-// mend ends what was cut off in the middle: an earlier switch, most likely, by a loss of power.
-func (a Apt) mend(ctx context.Context) error {
+// mend ends what was cut off in the middle: an earlier switch, most likely, by a loss of power. What was unpacked is configured, and what was being
+// unpacked is put there anew, as long as it belongs to what is switched to.
+func (a Apt) mend(ctx context.Context, p ferryman.Package) error {
 	broken, err := a.run(ctx, "", "dpkg", "--audit")
 	if err != nil || strings.TrimSpace(broken) == "" {
 		return err
 	}
-	if _, err := a.run(ctx, "", "dpkg", "--configure", "-a", "--force-confdef", "--force-confold"); err != nil {
-		return fmt.Errorf("the package manager is broken, and cannot be mended: %w", err)
+	_, failed := a.run(ctx, "", "dpkg", "--configure", "-a", "--force-confdef", "--force-confold")
+	halves, err := a.halves(ctx)
+	if err != nil {
+		return err
 	}
-	return a.sound(ctx)
+	if kept, err := a.Keep.Read(p); err == nil && len(halves) > 0 {
+		foreign := slices.ContainsFunc(halves, func(name string) bool {
+			return !slices.ContainsFunc(kept.Files, func(f KeptFile) bool { return f.Name == name })
+		})
+		own := slices.DeleteFunc(slices.Clone(kept.Files), func(f KeptFile) bool { return f.Extra && !slices.Contains(halves, f.Name) })
+		if !foreign {
+			paths, err := a.Keep.verify(p, own)
+			if err != nil {
+				return err
+			}
+			_, failed = a.run(ctx, "", "dpkg", slices.Concat([]string{"--install", "--force-confdef", "--force-confold"}, paths)...)
+		}
+	}
+	err = a.sound(ctx)
+	if err != nil && failed != nil {
+		err = fmt.Errorf("%w; from here it cannot be mended: %w", err, failed)
+	}
+	return err
+}
+
+// halves are the packages that are neither installed nor not.
+func (a Apt) halves(ctx context.Context) (names []string, err error) {
+	out, err := a.run(ctx, "", "dpkg-query", "-W", "-f", "${Package} ${db:Status-Eflag} ${db:Status-Status}\n")
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		if len(f) == 3 && (f[1] != "ok" || !slices.Contains([]string{"installed", "config-files", "not-installed"}, f[2])) {
+			names = append(names, f[0])
+		}
+	}
+	return names, err
 }
 
 func (a Apt) unlocked(ctx context.Context) error {

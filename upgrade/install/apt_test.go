@@ -22,6 +22,7 @@ type debian struct {
 	later     map[string]map[string]string // is offered once the sources were asked anew
 	cache     map[string]string            // files of apt's cache, by name=version
 	audit     string
+	halves    []string // that only a new unpacking mends
 	lock      string
 	room      int64
 	loud      bool              // nothing keeps scripts of packages from starting what they like
@@ -81,7 +82,21 @@ func (d *debian) Run(_ context.Context, dir, program string, args ...string) (st
 	case strings.HasPrefix(line, "dpkg --audit"):
 		return d.audit, nil
 	case strings.HasPrefix(line, "dpkg --configure"):
-		d.audit = ""
+		if len(d.halves) == 0 {
+			d.audit = ""
+		}
+	case strings.HasPrefix(line, "dpkg --install"):
+		d.audit, d.halves = "", nil
+		for _, a := range args[3:] {
+			name, version := named(a)
+			d.installed[name] = version
+		}
+	case strings.HasPrefix(line, "dpkg-query") && strings.Contains(line, "Eflag"):
+		out := "libc6 ok installed\ngone ok config-files\n"
+		for _, name := range d.halves {
+			out += name + " reinstreq half-installed\n"
+		}
+		return out, nil
 	case strings.HasPrefix(line, "dpkg-query") && strings.Contains(line, "Depends"):
 		return "Depends: " + d.depends(last[0], d.installed[last[0]]) + "\n", nil
 	case strings.HasPrefix(line, "dpkg-query"):
@@ -338,7 +353,7 @@ func TestSwitchingRefuses(t *testing.T) {
 		"no change": {func(_ *testing.T, d *debian, _ install.Apt) { d.simulates = "nothing\n" }, "apt would do nothing"},
 		"not mended": {func(_ *testing.T, d *debian, _ install.Apt) {
 			d.audit, d.fails = "broken", map[string]string{"dpkg --configure": "no"}
-		}, "cannot be mended"},
+		}, "it cannot be mended"},
 		"hold failed": {func(_ *testing.T, d *debian, _ install.Apt) { d.fails = map[string]string{"apt-mark": "read-only"} }, "read-only"},
 	} {
 		d := newDebian()
@@ -364,6 +379,15 @@ func TestASwitchThatWasCutOffIsMended(t *testing.T) {
 	d.audit = "redis-tools is unpacked and not configured"
 	if err := a.Switch(t.Context(), server(newer)); err != nil || d.installed["redis-server"] != newer {
 		t.Errorf("got %v, and the host has %v", err, d.installed)
+	}
+	d.audit, d.halves = "redis-tools is in a mess", []string{"redis-tools"}
+	delete(d.installed, "redis-tools")
+	if err := a.Switch(t.Context(), server(older)); err != nil || d.installed["redis-server"] != older || d.installed["redis-tools"] != older {
+		t.Errorf("half unpacked: got %v, and the host has %v", err, d.installed)
+	}
+	d.audit, d.halves = "libc6 is in a mess", []string{"libc6"}
+	if err := a.Switch(t.Context(), server(newer)); err == nil || !strings.Contains(err.Error(), "mend it first") || d.installed["redis-server"] != older {
+		t.Errorf("another's: got %v, and the host has %v; want it left to a person", err, d.installed)
 	}
 }
 
