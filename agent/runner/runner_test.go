@@ -538,8 +538,10 @@ func TestTrial(t *testing.T) {
 		if got := b.Status().PutBack; got == nil || got.Version != "" || got.Digest != "" || got.Reason != "it ended 2 times" {
 			t.Errorf("put back: got %+v", got)
 		}
+		synctest.Wait()
 		exits := len(h.exits)
 		b.must(t, node(12, ferryman.OpExit, back))
+		synctest.Wait()
 		if len(h.exits) != exits+1 {
 			t.Error("an agent that runs another release than the next start would did not end")
 		}
