@@ -168,8 +168,10 @@ func Versions(nodes []Node, part ferryman.Part, from, goal ferryman.Target, id f
 			if n.View.Known && n.View.Status.Agent.Version == goal.Version {
 				return true // newcomers bring what their hosts have installed, and each that is carried makes it fewer
 			}
-			if n.View.Known {
-				seen[n.View.Status.Agent.Version] = true
+			if v := n.View.Status.Agent.Version; n.View.Known && (from.Version != "" || n.View.Status.Release != "") {
+				seen[v] = true
+			} else if n.View.Known {
+				seen[""] = true // what hosts have installed is one side, whatever that is
 			}
 			continue
 		}

@@ -63,8 +63,13 @@ func same(t, goal ferryman.Target) bool {
 	return t.Equal(goal)
 }
 
-// agentAt: a goal without a version is what each host has installed.
+// agentAt: a goal without a version is what each host has installed. What was
+// switched to counts as well as what runs: the next start may be nobody's doing.
 func agentAt(s ferryman.NodeStatus, goal ferryman.Target) bool {
+	return runsAgent(s, goal) && starts(s, goal.Version)
+}
+
+func runsAgent(s ferryman.NodeStatus, goal ferryman.Target) bool {
 	at := s.Agent.Version == goal.Version
 	if goal.Version == "" {
 		at = s.Release == ""

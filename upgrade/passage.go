@@ -174,6 +174,9 @@ func Agent(n Node, p ferryman.Passage, f Facts, nodes []Node, always bool) Next 
 	if back := n.View.Status.PutBack; back != nil && PutBack(n, f.Goal) && ended(f.Ended("", ferryman.OpExit)) {
 		return Next{Failed: back.Reason}
 	}
+	if runsAgent(n.View.Status, target) {
+		return Next{Op: ferryman.OpSwitch, Args: agentArgs(target)} // only what it would start is another
+	}
 	if n.Leader {
 		to, ok := Heir(nodes, n.ID())
 		if !ok {
@@ -200,7 +203,7 @@ func Agent(n Node, p ferryman.Passage, f Facts, nodes []Node, always bool) Next 
 // outlasts it, and after the switch to the goal's version. The plan sees to the
 // lease for as long as the passage is open.
 func Restart(n Node, goal ferryman.Known, f Facts) Next {
-	args := ferryman.Args{Engine: ferryman.AgentEngine, Version: goal.Target.Version, RestartGeneration: goal.Target.RestartGeneration}
+	args := agentArgs(goal.Target)
 	if l := f.Primary.Lease; n.Primary && l != nil && l.Enforced {
 		if held := n.View.Status.Lease; held == nil || held.Epoch != f.Primary.Epoch || held.Length < ferryman.RestartLease {
 			return Next{Wait: n.Name() + " takes a lease of " + ferryman.RestartLease.String() + " before its agent restarts"}
@@ -210,6 +213,10 @@ func Restart(n Node, goal ferryman.Known, f Facts) Next {
 		return Next{Op: ferryman.OpSwitch, Args: args}
 	}
 	return Next{Op: ferryman.OpExit, Args: args}
+}
+
+func agentArgs(t ferryman.Target) ferryman.Args {
+	return ferryman.Args{Engine: ferryman.AgentEngine, Version: t.Version, RestartGeneration: t.RestartGeneration}
 }
 
 // starts tells whether the next start of the agent runs the version; an empty

@@ -28,6 +28,9 @@ func Next(s ferryman.State, v ferryman.View, now time.Time) ferryman.Decision {
 			a.hear(ferryman.RuleRepair, repair(x))
 		}
 		a.hear(ferryman.RuleResume, resume(x))
+		var p proposal
+		x.arrivals(&p)
+		a.hear(ferryman.RuleUpgrade, p)
 		a.wait(ferryman.RuleResume, "frozen", "", "the cluster is frozen by %s%s; `ferryman unfreeze` lets it go on", s.Frozen.By, reasonOf(s.Frozen))
 		return a.decision()
 	}

@@ -113,9 +113,12 @@ const minComeback = ferryman.Duration(10 * time.Second)
 
 // onTrial gives the new agent as long to be back in the cluster as its switch
 // may take: what does not hold is put back, and answers, before its node counts
-// as dead.
+// as dead and before the lease ends that the primary took for it.
 func (x *situation) onTrial(st *ferryman.Step, n upgrade.Node, goal ferryman.Known) {
-	st.Deadline = max(x.v.Limits.DeadAfter/2, minComeback)
+	st.Deadline = min(max(x.v.Limits.DeadAfter/2, minComeback), ferryman.RestartLease/2)
+	if goal.Release.Digest() != "" {
+		st.Args.Release = &goal.Release
+	}
 	x.stageFirst(st, n, goal)
 }
 

@@ -63,10 +63,12 @@ func (x *situation) straggler() (upgrade.Node, bool) {
 // carry moves one part on.
 func (x *situation) carry(p *proposal, part ferryman.Part, pp ferryman.PartProgress) {
 	if pp.Status == ferryman.PartHalted {
+		x.arrivals(p)
 		p.wait("halted", "", "the rollout of %s stands still: %s", part, pp.Reason)
 		return
 	}
 	if what := x.changing(); part == ferryman.PartAgents && what != "" {
+		x.arrivals(p)
 		p.wait(what, "", "agents wait for the end of the %s", what)
 		return
 	}
@@ -101,6 +103,16 @@ func (x *situation) carry(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 		return
 	}
 	x.begin(p, part, pp, left)
+}
+
+// arrivals ends the passages of agents that are there, whatever else stands
+// still: an agent on trial is waited for by its host, and not for long.
+func (x *situation) arrivals(p *proposal) {
+	for _, n := range x.nodes {
+		if pg, ok := x.passages()[n.ID()]; ok && pg.Part == ferryman.PartAgents && x.next(n, pg).Done {
+			p.move(ferryman.Transition{Kind: ferryman.MoveEndPassage, Node: n.ID()})
+		}
+	}
 }
 
 // of are the nodes that a part is about.

@@ -225,6 +225,19 @@ func TestPassage(t *testing.T) {
 		try(t, []row{
 			{"one that came with another agent is carried when nothing else is", straggler(calm(3), "9"), "carry-agents n4", ""},
 			{"to what all have", gone(calm(3)), "switch n4 ", ""},
+			{"an agent that is there has arrived, also while the rest stands still", func() *sit {
+				x := agent("9").view("n2", func(v *ferryman.NodeView) {
+					v.Status.Agent, v.Status.BootID = ferryman.Target{Version: "9", RestartGeneration: 1}, "b2"
+				})
+				return x.part(ferryman.PartAgents, func(pp *progress) { pp.Status = ferryman.PartHalted })
+			}(), "end-passage n2", "halted"},
+			{"one that was switched and did not end yet is switched back", func() *sit {
+				x := agent("9").view("n2", func(v *ferryman.NodeView) { v.Status.Selected = []string{"ferryman/9"} })
+				pg := x.s.Rollout.Passages["n2"]
+				pg.Goal = x.s.Complete[ferryman.PartAgents]
+				x.s.Rollout.Passages["n2"] = pg
+				return x.part(ferryman.PartAgents, func(pp *progress) { pp.Status = ferryman.PartReverting })
+			}(), "switch n2 ", ""},
 			{"it stops", carry(), "stop n2", ""},
 			{"is switched", carry().stopped("n2"), "switch n2 2", ""},
 			{"starts", selects(carry(), "2").stopped("n2"), "start n2", ""},

@@ -69,8 +69,8 @@ func (r *Runner) switchAgent(ctx context.Context, s ferryman.Step) (effect, erro
 // that switched to it, which the leader only ends when it sees the agent caught up, and proved itself once its version is that of all.
 func (r *Runner) Prove(self ferryman.NodeID, s ferryman.State) error {
 	t, err := r.deps.Store.Trial(ferryman.AgentEngine)
-	if err != nil || !t.Open() || s.LastStep < t.Step || s.Rollout == nil {
-		return err
+	if err != nil || !t.Open() || archived(t.SHA256) != r.deps.Release || s.LastStep < t.Step || s.Rollout == nil {
+		return err // or it is another that runs
 	}
 	if _, carried := s.Rollout.Passages[self]; carried {
 		return nil
@@ -90,7 +90,7 @@ func (r *Runner) exit(s ferryman.Step) (effect, error) {
 	r.board.mu.Lock()
 	another := r.board.agent != r.deps.Release
 	r.board.mu.Unlock()
-	if g := s.Args.RestartGeneration; (s.Args.Version != "" || g > 0) && r.generation >= g && !another {
+	if (s.Args.Engine == ferryman.AgentEngine || s.Args.RestartGeneration > 0) && r.generation >= s.Args.RestartGeneration && !another {
 		return effect{}, nil
 	}
 	return effect{

@@ -232,3 +232,22 @@ func TestRollout(t *testing.T) {
 		}
 	})
 }
+
+// A node that comes with another agent after a version failed is carried to what
+// all have, and the version that failed is not tried again for it.
+func TestAgentsAreCarriedOnAfterAWayBack(t *testing.T) {
+	t.Parallel()
+	d := document(2, "1")
+	d.Agent.Version, d.Releases["ferryman/9"] = "9", release("agent")
+	s := apply(t, running(t), accept(d))
+	s = apply(t, s, moves(part(ferryman.PartDatabase, ferryman.PartComplete)), moves(part(ferryman.PartAgents, ferryman.PartReverting)))
+	s = apply(t, s, moves(part(ferryman.PartAgents, ferryman.PartReverted)))
+	if s.Rollout.Open() {
+		t.Fatalf("the rollout is open: %+v", s.Rollout)
+	}
+	s = apply(t, s, moves(change{Kind: ferryman.MoveCarryAgents, Node: "id-n2"}))
+	pp := s.Rollout.Part(ferryman.PartAgents)
+	if pp.Status != ferryman.PartReverting || pp.Goal().Target.Version != "" || s.Stale() || !s.Rollout.Open() {
+		t.Errorf("agents are %s, to %q, stale %t, open %t; want them on the way back", pp.Status, pp.Goal().Target.Version, s.Stale(), s.Rollout.Open())
+	}
+}

@@ -76,7 +76,11 @@ func (a *applier) carryAgents(node ferryman.NodeID) error {
 	next := old
 	next.Opened, next.Ended, next.Passages = a.at, time.Time{}, nil
 	next.Parts = maps.Clone(old.Parts)
-	next.Parts[ferryman.PartAgents] = ferryman.PartProgress{Status: ferryman.PartOpen, From: complete, To: complete, Progress: a.at, FirstStep: a.s.LastStep + 1}
+	part := ferryman.PartProgress{Status: ferryman.PartOpen, From: complete, To: complete, Progress: a.at, FirstStep: a.s.LastStep + 1}
+	if was := old.Parts[ferryman.PartAgents]; !was.To.Target.Equal(complete.Target) {
+		part.Status, part.To, part.Reason = ferryman.PartReverting, was.To, was.Reason // what was turned back from stays so
+	}
+	next.Parts[ferryman.PartAgents] = part
 	a.s.Rollout = &next
 	a.event("rollout", node, 0, false, "%s has another agent: agents are carried to %s", a.name(node), describe(complete.Target))
 	return nil

@@ -70,9 +70,29 @@ func (s *Store) Try(ctx context.Context, engine, version, digest string, step ui
 	if err := os.MkdirAll(s.engineDir(engine), 0o755); err != nil {
 		return fail(err)
 	}
-	// In this order a crash leaves nothing that looks like a trial that was put back.
-	if err := s.link(engine, backLink, now); err != nil {
+	open, err := s.Trial(engine)
+	if err != nil {
 		return fail(err)
+	}
+	back, err := s.target(engine, backLink)
+	if err != nil {
+		return fail(err)
+	}
+	switch {
+	case open.Open() && back == name:
+		// The way back is there already, and needs no trial.
+		if err := os.Rename(filepath.Join(s.engineDir(engine), backLink), filepath.Join(s.engineDir(engine), currentLink)); err != nil {
+			return fail(err)
+		}
+		s.log.Info("release is gone back to", "engine", engine, "version", version, "from", now, "to", name)
+		return errors.Join(os.Remove(filepath.Join(s.engineDir(engine), trialFile)), syncDir(s.engineDir(engine)))
+	case open.Open():
+		// What is current has proved nothing: it is no way back.
+	default:
+		// Before the record, so that a crash leaves nothing that looks like a trial that was put back.
+		if err := s.link(engine, backLink, now); err != nil {
+			return fail(err)
+		}
 	}
 	if err := s.saveTrial(engine, t); err != nil {
 		return fail(err)

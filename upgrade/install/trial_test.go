@@ -120,7 +120,15 @@ func TestTrial(t *testing.T) {
 			began(t, s, "a", 2, "")
 			currentIs(t, s, "installed")
 			began(t, s, "a", 3, twice)
-			return "2"
+			return "1" // and not 2, which had proved nothing
+		},
+		"back to what was before": func(t *testing.T, s *install.Store) string {
+			began(t, s, "a", 1, "")
+			try(t, s, "1", 9)
+			if trial, err := s.Trial("ferryman"); err != nil || trial != (install.Trial{}) {
+				t.Errorf("got %+v, %v; want no trial", trial, err)
+			}
+			return "1"
 		},
 		"from what the host has installed": func(t *testing.T, s *install.Store) string {
 			try(t, s, "", 9)
@@ -202,6 +210,21 @@ func TestTrialIsCutOff(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While a release is on trial its way back stays, whatever becomes of the next
+// switch: here there is no room for its record.
+func TestTheWayBackOfATrialStays(t *testing.T) {
+	t.Parallel()
+	s, dir := tried(t)
+	began(t, s, "a", 1, "")
+	must(t, os.Mkdir(filepath.Join(dir, ".tmp-trial.json"), 0o755))
+	if err := s.Try(t.Context(), "ferryman", "", "", 9, time.Minute); err == nil {
+		t.Fatal("a trial without a record began")
+	}
+	currentIs(t, s, "2")
+	try(t, s, "1", 10) // takes no room
+	currentIs(t, s, "1")
 }
 
 func relink(path, name string) error {
