@@ -16,7 +16,7 @@ import (
 func buildAgent(t testing.TB, version string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ferryman")
-	out, err := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w -X main.version="+version, "-o", path, "ferryman/cmd/agent").CombinedOutput()
+	out, err := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-s -w -X main.version="+version, "-o", path, "ferryman/cmd/agent").CombinedOutput()
 	if err != nil {
 		t.Fatalf("build the agent: %v\n%s", err, out)
 	}

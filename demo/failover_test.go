@@ -91,10 +91,16 @@ func watched(t *testing.T, configuration string) (*company, *everyone) {
 
 func watchedOf(t *testing.T, eng engine, lease time.Duration, configuration string, open func(addr string) putter) (*company, *everyone) {
 	t.Helper()
+	return watchedFor(t, acknowledged, eng, lease, configuration, open)
+}
+
+// watchedFor counts what is at least that as written.
+func watchedFor(t *testing.T, least outcome, eng engine, lease time.Duration, configuration string, open func(addr string) putter) (*company, *everyone) {
+	t.Helper()
 	c := newCompanyOf(t, eng, configuration)
 	c.failover = ferryman.FailoverPolicy{Mode: ferryman.FailoverAutomatic, LeaseTTL: ferryman.Duration(lease)}
 	c.open(t)
-	e := c.recording(t, "a", acknowledged, open)
+	e := c.recording(t, "a", least, open)
 	c.guard(t)
 	return c, e
 }

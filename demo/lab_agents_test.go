@@ -146,8 +146,12 @@ func TestAgentsOnHosts(t *testing.T) {
 }
 
 // thereAndBack carries all agents to the release, and back to what is installed.
+// How long writes wait then is to be held against a time in which nothing happens.
 func (f *fleet) thereAndBack(t *testing.T) {
 	before := f.rests(t)
+	quiet := time.Now()
+	time.Sleep(5 * time.Second)
+	t.Logf("the longest time without a write of a quiet %s was %s", time.Since(quiet).Round(100*time.Millisecond), f.gapSince(f.e, quiet))
 	for _, v := range []struct{ want, runs string }{{"0.2.0", "0.2.0"}, {"", f.installed}} {
 		at := time.Now()
 		f.want(t, v.want, 0)

@@ -128,8 +128,7 @@ func TestRedisKeepsItsPromises(t *testing.T) {
 // find. It ends when any of the three goes on.
 func TestTheClientFindsASecondPrimary(t *testing.T) {
 	t.Parallel()
-	c, e := watchedOf(t, realRedis(t), 2*time.Second, backOnDisk, openRedis(false))
-	e.least = accepted
+	c, e := watchedFor(t, accepted, realRedis(t), 2*time.Second, backOnDisk, openRedis(false))
 	before := c.guard(t)
 	host := primaryHost(before)
 	old := before.State.Members[before.State.Primary.Node].Services[0].Address
