@@ -58,7 +58,7 @@ func openHost(ctx context.Context, cfg config.Config, version string, envelope f
 		}
 		h.units = bus
 		options.Packages = installer.Client{Run: installer.RunDir, State: installer.StateDir, Envelope: envelope, Once: bus.Once,
-			Look: install.Apt{Host: install.OnHost{}}.Installed}
+			Look: installedVersion}
 	} else if h.units, err = systemd.NewSupervisor(filepath.Join(cfg.DataDir, "units"), log); err != nil {
 		return h, err
 	}
@@ -97,6 +97,15 @@ func openHost(ctx context.Context, cfg config.Config, version string, envelope f
 	}
 	h.guard = k
 	return h, nil
+}
+
+// installedVersion asks the host's package manager.
+func installedVersion(ctx context.Context, name string) (string, error) {
+	tool, err := install.ToolOf(install.OnHost{}, install.Keep(installer.KeepDir(installer.StateDir)))
+	if err != nil {
+		return "", err
+	}
+	return tool.Installed(ctx, name)
 }
 
 // storeDir is where the releases of this host are.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,8 +35,7 @@ func installCommand() *cobra.Command {
 
 // packageManager is that of this host.
 func packageManager() (installer.Manager, error) {
-	if _, err := exec.LookPath("apt-get"); err != nil {
-		return nil, fmt.Errorf("this host has no apt-get, and packages of another package manager are not supported by this build: offer the release as an archive (%w)", err)
-	}
-	return install.Apt{Keep: install.Keep(installer.KeepDir(installer.StateDir)), Host: install.OnHost{}, Patience: 30 * time.Second}, nil
+	host, keep := install.OnHost{}, install.Keep(installer.KeepDir(installer.StateDir))
+	tool, err := install.ToolOf(host, keep)
+	return install.Manager{Keep: keep, Host: host, Patience: 30 * time.Second, Tool: tool}, err
 }

@@ -186,9 +186,11 @@ func newDebian() *debian {
 	}
 }
 
-func (d *debian) apt(t *testing.T) install.Apt {
+func (d *debian) Answers(string) bool { return true }
+
+func (d *debian) apt(t *testing.T) install.Manager {
 	t.Helper()
-	return install.Apt{Keep: install.Keep(filepath.Join(t.TempDir(), "kept")), Host: d, Patience: time.Millisecond}
+	return install.Manager{Keep: install.Keep(filepath.Join(t.TempDir(), "kept")), Host: d, Patience: time.Millisecond, Tool: install.Apt{Host: d}}
 }
 
 func server(version string) ferryman.Package {
@@ -325,11 +327,11 @@ func TestStagingFindsWhatIsThere(t *testing.T) {
 func TestSwitchingRefuses(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		change func(*testing.T, *debian, install.Apt)
+		change func(*testing.T, *debian, install.Manager)
 		want   string
 	}{
-		"scripts that could start what they like": {func(_ *testing.T, d *debian, _ install.Apt) { d.loud = true }, "could start and stop what they like"},
-		"a file that was changed": {func(t *testing.T, _ *debian, a install.Apt) {
+		"scripts that could start what they like": {func(_ *testing.T, d *debian, _ install.Manager) { d.loud = true }, "could start and stop what they like"},
+		"a file that was changed": {func(t *testing.T, _ *debian, a install.Manager) {
 			files, _ := filepath.Glob(filepath.Join(string(a.Keep), "redis-server@*u10", "redis-tools*"))
 			raw, err := os.ReadFile(files[0])
 			if err == nil {
@@ -340,21 +342,21 @@ func TestSwitchingRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "when it was kept"},
-		"what was kept is gone": {func(t *testing.T, _ *debian, a install.Apt) {
+		"what was kept is gone": {func(t *testing.T, _ *debian, a install.Manager) {
 			if err := os.RemoveAll(string(a.Keep)); err != nil {
 				t.Fatal(err)
 			}
 		}, "not staged"},
-		"a lock":    {func(_ *testing.T, d *debian, _ install.Apt) { d.lock = "apt-get (process 7)" }, "locked"},
-		"a removal": {func(_ *testing.T, d *debian, _ install.Apt) { d.simulates = "Remv redis [7]\n" }, "would remove redis"},
-		"apt fails": {func(_ *testing.T, d *debian, _ install.Apt) {
+		"a lock":    {func(_ *testing.T, d *debian, _ install.Manager) { d.lock = "apt-get (process 7)" }, "locked"},
+		"a removal": {func(_ *testing.T, d *debian, _ install.Manager) { d.simulates = "Remv redis [7]\n" }, "would remove redis"},
+		"apt fails": {func(_ *testing.T, d *debian, _ install.Manager) {
 			d.fails = map[string]string{"apt-get install --no-remove": "dpkg: error"}
 		}, "dpkg: error"},
-		"no change": {func(_ *testing.T, d *debian, _ install.Apt) { d.simulates = "nothing\n" }, "apt would do nothing"},
-		"not mended": {func(_ *testing.T, d *debian, _ install.Apt) {
+		"no change": {func(_ *testing.T, d *debian, _ install.Manager) { d.simulates = "nothing\n" }, "apt would do nothing"},
+		"not mended": {func(_ *testing.T, d *debian, _ install.Manager) {
 			d.audit, d.fails = "broken", map[string]string{"dpkg --configure": "no"}
 		}, "it cannot be mended"},
-		"hold failed": {func(_ *testing.T, d *debian, _ install.Apt) { d.fails = map[string]string{"apt-mark": "read-only"} }, "read-only"},
+		"hold failed": {func(_ *testing.T, d *debian, _ install.Manager) { d.fails = map[string]string{"apt-mark": "read-only"} }, "read-only"},
 	} {
 		d := newDebian()
 		a := d.apt(t)

@@ -26,3 +26,6 @@ func UnpackInto(ctx context.Context, r io.Reader, dir string, room int64) error 
 func Untar(ctx context.Context, r io.Reader, dir string, l Limits) error {
 	return untar(ctx, r, dir, l.orDefault(), math.MaxInt64)
 }
+
+// Holding is holding.
+var Holding = holding

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -59,8 +61,16 @@ func (p *aside) Write(b []byte) (int, error) {
 	return p.both.Write(b)
 }
 
-// Locked is described at Host. Locks are those of fcntl, which dpkg takes.
+// Locked is described at Host. Locks are those of fcntl, which dpkg and rpm take, and files that end with .pid, as dnf has them.
 func (OnHost) Locked(path string) (string, error) {
+	if strings.HasSuffix(path, ".pid") {
+		raw, err := os.ReadFile(path)
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(raw)))
+		if errors.Is(err, os.ErrNotExist) || err == nil && (pid <= 0 || errors.Is(unix.Kill(pid, 0), unix.ESRCH)) {
+			return "", nil // it died
+		}
+		return process(pid), err
+	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
@@ -76,11 +86,26 @@ func (OnHost) Locked(path string) (string, error) {
 	if lock.Type == unix.F_UNLCK {
 		return "", nil
 	}
-	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", lock.Pid))
+	return process(int(lock.Pid)), nil
+}
+
+// process names one.
+func process(pid int) string {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil {
-		return fmt.Sprintf("process %d", lock.Pid), nil
+		return fmt.Sprintf("process %d", pid)
 	}
-	return fmt.Sprintf("%s (process %d)", strings.TrimSpace(string(name)), lock.Pid), nil
+	return fmt.Sprintf("%s (process %d)", strings.TrimSpace(string(name)), pid)
+}
+
+// Answers is described at Host.
+func (OnHost) Answers(path string) bool {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 // Room is described at Host.

@@ -21,7 +21,7 @@ import (
 // the path of a file apt takes = and : for more than they are, so that a version's colons are written %3a.
 //
 //	<keep>/<name>@<version>/kept.json    what is kept for that package, written last
-//	<keep>/<name>@<version>/*.deb        its file, and those of what goes with it
+//	<keep>/<name>@<version>/*.deb, *.rpm its file, and those of what goes with it
 type Keep string
 
 // Kept is what it takes to install one version of a package.
@@ -96,8 +96,8 @@ func (k Keep) verify(p ferryman.Package, files []KeptFile) ([]string, error) {
 	return paths, nil
 }
 
-// put keeps what fetch brings into a directory: a file for each of parts, and for the extras among them.
-func (k Keep) put(p ferryman.Package, parts, extras []ferryman.Package, fetch func(dir string, part ferryman.Package) (file string, err error)) (err error) {
+// put keeps the files that fill brings into a directory.
+func (k Keep) put(p ferryman.Package, fill func(dir string) ([]KeptFile, error)) (err error) {
 	if err := os.MkdirAll(string(k), 0o755); err != nil {
 		return err
 	}
@@ -114,11 +114,11 @@ func (k Keep) put(p ferryman.Package, parts, extras []ferryman.Package, fetch fu
 		return err
 	}
 	kept := Kept{Package: p, Time: time.Now().UTC()}
-	for i, part := range slices.Concat(parts, extras) {
-		f := KeptFile{Package: part, Extra: i >= len(parts)}
-		if f.File, err = fetch(tmp, part); err != nil {
-			return err
-		}
+	if kept.Files, err = fill(tmp); err != nil {
+		return err
+	}
+	for i := range kept.Files {
+		f := &kept.Files[i]
 		path := filepath.Join(tmp, f.File)
 		if f.SHA256, f.Size, err = hashFile(path); err == nil {
 			err = errors.Join(os.Chmod(path, 0o644), syncDir(path)) // a file is synced as a directory is
@@ -126,7 +126,6 @@ func (k Keep) put(p ferryman.Package, parts, extras []ferryman.Package, fetch fu
 		if err != nil {
 			return err
 		}
-		kept.Files = append(kept.Files, f)
 	}
 	raw, err := json.Marshal(kept)
 	if err != nil {
