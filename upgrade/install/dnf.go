@@ -294,11 +294,14 @@ func (d Dnf) read(ctx context.Context, dir string) (files []KeptFile, err error)
 	}
 	seen := map[string]string{}
 	for _, path := range paths {
-		if _, err := run(ctx, d.Host, dir, "rpmkeys", "--define", signed, "--checksig", path); err != nil {
+		out, err := run(ctx, d.Host, dir, "rpmkeys", "--define", signed, "--checksig", path)
+		if err == nil && !strings.Contains(out, "signatures OK") { // an rpm that does not know of levels
+			err = errors.New(strings.TrimSpace(out))
+		}
+		if err != nil {
 			return nil, fmt.Errorf("no key that rpm knows signed it: %w\nimport the key of its source on every node (rpm --import), or have the package signed", err)
 		}
-		out, err := run(ctx, d.Host, dir, "rpm", "-qp", "--qf", header, path)
-		if err != nil {
+		if out, err = run(ctx, d.Host, dir, "rpm", "-qp", "--qf", header, path); err != nil {
 			return nil, err
 		}
 		all := rpms(out)

@@ -179,6 +179,10 @@ func (m Manager) install(ctx context.Context, p ferryman.Package, only bool) (ow
 		}
 		return []ferryman.Package{p}, nil
 	}
+	whole, err := m.Tool.Installed(ctx, p.Name)
+	if err != nil {
+		return nil, err
+	}
 	var files []KeptFile // that are needed
 	there := true
 	for _, f := range kept.Files {
@@ -186,7 +190,8 @@ func (m Manager) install(ctx context.Context, p ferryman.Package, only bool) (ow
 		if err != nil {
 			return nil, err
 		}
-		if f.Extra && now != "" {
+		// If a switch was cut off, what came with it may not be whole either.
+		if f.Extra && now != "" && (whole != "" || now != f.Version) {
 			continue
 		}
 		files, there = append(files, f), there && now == f.Version
