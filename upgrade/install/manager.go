@@ -348,27 +348,3 @@ func (m Manager) wayBack(ctx context.Context, name, now string, files []KeptFile
 	}
 	return nil
 }
-
-func run(ctx context.Context, h Host, dir, program string, args ...string) (string, error) {
-	out, err := h.Run(ctx, dir, program, args...)
-	if err != nil {
-		err = fmt.Errorf("%s: %w", strings.Join(append([]string{program}, args[:min(1, len(args))]...), " "), err)
-	}
-	return out, err
-}
-
-// maxTail is how much of what a package manager printed goes into an error, which is committed in Raft.
-const maxTail = 1200
-
-// tail is the last whole lines of a text.
-func tail(text string) string {
-	text = strings.ToValidUTF8(strings.TrimSpace(text), "?")
-	if len(text) <= maxTail {
-		return text
-	}
-	text = text[len(text)-maxTail:]
-	if _, rest, ok := strings.Cut(text, "\n"); ok {
-		return strings.ToValidUTF8(rest, "")
-	}
-	return strings.ToValidUTF8(text, "")
-}
