@@ -288,7 +288,8 @@ func (r *Runner) lookAfter(s ferryman.Step) {
 			_, _ = w.look(r.loopContext())
 		}
 	}
-	if s.Op == ferryman.OpStage || s.Op == ferryman.OpSwitch {
+	// A start installs what is selected, where the host has another.
+	if s.Op == ferryman.OpStage || s.Op == ferryman.OpSwitch || s.Op == ferryman.OpStart {
 		r.observeStore()
 	}
 }
