@@ -41,6 +41,14 @@ type Trial struct {
 // Open tells that the release is current, and still to prove itself.
 func (t Trial) Open() bool { return t.Step != 0 && t.PutBack == "" }
 
+// Digest is what a document knows the release by; empty for what the host has installed. No package is ever on trial.
+func (t Trial) Digest() string {
+	if t.SHA256 == "" {
+		return ""
+	}
+	return Installed{SHA256: t.SHA256}.Release().Digest()
+}
+
 // maxStarts is how often a release on trial is started. One end may be anyone's doing; two are the release's.
 const maxStarts = 2
 
