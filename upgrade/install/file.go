@@ -1,0 +1,35 @@
+package install
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+)
+
+// WriteFile replaces the file at path, durably and in one step: after a power cut there is the old content or the new. It is for one writer at a time:
+// what is not finished always has the same name, so that however often it is cut off, one such file stays at most.
+func WriteFile(path string, content []byte, mode os.FileMode) error {
+	dir := filepath.Dir(path)
+	tmp := filepath.Join(dir, tempPrefix+filepath.Base(path))
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
