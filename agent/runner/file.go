@@ -4,10 +4,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
-	"unicode/utf8"
 
+	"ferryman"
 	"ferryman/upgrade/install"
 )
 
@@ -53,23 +52,5 @@ func LogTail(path string) string {
 	if err != nil {
 		return ""
 	}
-	return lastLines(string(raw), maxLog)
-}
-
-// lastLines cuts text to its last whole lines of at most size bytes.
-func lastLines(text string, size int) string {
-	text = strings.ToValidUTF8(strings.TrimSpace(text), "?")
-	if len(text) <= size {
-		return text
-	}
-	cut := text[len(text)-size-1:] // one byte more tells whether the first line is whole
-	if _, rest, ok := strings.Cut(cut, "\n"); ok {
-		return rest
-	}
-	// One long line: its end, from the beginning of a character.
-	cut = cut[1:]
-	for len(cut) > 0 && !utf8.RuneStart(cut[0]) {
-		cut = cut[1:]
-	}
-	return cut
+	return ferryman.LastLines(string(raw), maxLog)
 }
