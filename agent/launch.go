@@ -101,7 +101,7 @@ func runningRelease(store *install.Store) string {
 	if !ok {
 		return ""
 	}
-	return ferryman.Release{Archive: &ferryman.Archive{SHA256: in.SHA256}}.Digest()
+	return in.Release().Digest()
 }
 
 // checkTime is how long a program may take to say which version it is.

@@ -267,7 +267,7 @@ func reason(ctx context.Context, err error) string {
 		text = fmt.Sprintf("%v: %s", cause, text)
 	}
 	if len(text) > maxReason {
-		text = text[:maxReason/3] + " … " + lastLines(text, maxReason/2)
+		text = text[:maxReason/3] + " … " + ferryman.LastLines(text, maxReason/2)
 	}
 	return text
 }

@@ -204,7 +204,7 @@ func (a Apt) sound(ctx context.Context) error {
 		return err
 	}
 	if broken = strings.TrimSpace(broken); broken != "" {
-		return fmt.Errorf("the package manager is broken: dpkg --audit says: %s\nmend it first: dpkg --configure -a, and apt-get -f install", tail(broken))
+		return fmt.Errorf("the package manager is broken: dpkg --audit says: %s\nmend it first: dpkg --configure -a, and apt-get -f install", ferryman.LastLines(broken, maxTail))
 	}
 	return nil
 }
@@ -534,16 +534,3 @@ func (a Apt) run(ctx context.Context, dir, program string, args ...string) (stri
 
 // maxTail is how much of what a package manager printed goes into an error, which is committed in Raft.
 const maxTail = 1200
-
-// tail is the last whole lines of a text.
-func tail(text string) string {
-	text = strings.ToValidUTF8(strings.TrimSpace(text), "?")
-	if len(text) <= maxTail {
-		return text
-	}
-	text = text[len(text)-maxTail:]
-	if _, rest, ok := strings.Cut(text, "\n"); ok {
-		return strings.ToValidUTF8(rest, "")
-	}
-	return strings.ToValidUTF8(text, "")
-}

@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"ferryman"
 )
 
 // OnHost is the Host that this process runs on.
@@ -31,7 +33,7 @@ func (OnHost) Run(ctx context.Context, dir, program string, args ...string) (str
 	cmd.Stdout, cmd.Stderr = &out, (*aside)(&out)
 	err := cmd.Run()
 	if err != nil {
-		if said := tail(out.both.String()); said != "" {
+		if said := ferryman.LastLines(out.both.String(), maxTail); said != "" {
 			err = fmt.Errorf("%w: %s", err, said)
 		}
 	}

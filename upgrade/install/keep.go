@@ -97,48 +97,29 @@ func (k Keep) verify(p ferryman.Package, files []KeptFile) ([]string, error) {
 }
 
 // put keeps what fetch brings into a directory: a file for each of parts, and for the extras among them.
-func (k Keep) put(p ferryman.Package, parts, extras []ferryman.Package, fetch func(dir string, part ferryman.Package) (file string, err error)) (err error) {
-	if err := os.MkdirAll(string(k), 0o755); err != nil {
-		return err
-	}
-	tmp, err := os.MkdirTemp(string(k), tempPrefix)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(tmp))
+func (k Keep) put(p ferryman.Package, parts, extras []ferryman.Package, fetch func(dir string, part ferryman.Package) (file string, err error)) error {
+	return makeDir(k.dir(p), func(dir string) (err error) {
+		kept := Kept{Package: p, Time: time.Now().UTC()}
+		for i, part := range slices.Concat(parts, extras) {
+			f := KeptFile{Package: part, Extra: i >= len(parts)}
+			if f.File, err = fetch(dir, part); err != nil {
+				return err
+			}
+			path := filepath.Join(dir, f.File)
+			if f.SHA256, f.Size, err = hashFile(path); err == nil {
+				err = errors.Join(os.Chmod(path, 0o644), syncDir(path)) // a file is synced as a directory is
+			}
+			if err != nil {
+				return err
+			}
+			kept.Files = append(kept.Files, f)
 		}
-	}()
-	if err := os.Chmod(tmp, 0o755); err != nil {
-		return err
-	}
-	kept := Kept{Package: p, Time: time.Now().UTC()}
-	for i, part := range slices.Concat(parts, extras) {
-		f := KeptFile{Package: part, Extra: i >= len(parts)}
-		if f.File, err = fetch(tmp, part); err != nil {
-			return err
-		}
-		path := filepath.Join(tmp, f.File)
-		if f.SHA256, f.Size, err = hashFile(path); err == nil {
-			err = errors.Join(os.Chmod(path, 0o644), syncDir(path)) // a file is synced as a directory is
-		}
+		raw, err := json.Marshal(kept)
 		if err != nil {
 			return err
 		}
-		kept.Files = append(kept.Files, f)
-	}
-	raw, err := json.Marshal(kept)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(tmp, keptName), append(raw, '\n'), 0o644); err != nil {
-		return err
-	}
-	if err := errors.Join(syncDir(filepath.Join(tmp, keptName)), syncDir(tmp), os.RemoveAll(k.dir(p)), os.Rename(tmp, k.dir(p))); err != nil {
-		return err
-	}
-	return syncDir(string(k))
+		return WriteFile(filepath.Join(dir, keptName), append(raw, '\n'), 0o644)
+	})
 }
 
 // prune deletes what is kept of a package's other versions until count are left, oldest first, and what was cut off in the middle.

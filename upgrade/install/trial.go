@@ -41,6 +41,14 @@ type Trial struct {
 // Open tells that the release is current, and still to prove itself.
 func (t Trial) Open() bool { return t.Step != 0 && t.PutBack == "" }
 
+// Digest is what a document knows the release by; empty for what the host has installed. No package is ever on trial.
+func (t Trial) Digest() string {
+	if t.SHA256 == "" {
+		return ""
+	}
+	return Installed{SHA256: t.SHA256}.Release().Digest()
+}
+
 // maxStarts is how often a release on trial is started. One end may be anyone's doing; two are the release's.
 const maxStarts = 2
 
@@ -234,20 +242,7 @@ func (s *Store) saveTrial(engine string, t Trial) error {
 	if err != nil {
 		return err
 	}
-	dir := s.engineDir(engine)
-	tmp := filepath.Join(dir, tempPrefix+trialFile)
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(raw, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	if err := os.Rename(tmp, filepath.Join(dir, trialFile)); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return WriteFile(filepath.Join(s.engineDir(engine), trialFile), append(raw, '\n'), 0o644)
 }
 
 // Holds returns the release of the engine that a program belongs to, and whether there is one.
