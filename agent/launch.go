@@ -16,6 +16,7 @@ import (
 	"ferryman"
 	"ferryman/agent/config"
 	"ferryman/agent/guard"
+	"ferryman/agent/runner"
 	"ferryman/systemd"
 	"ferryman/upgrade/install"
 )
@@ -35,6 +36,9 @@ func Launch(cfg config.Config, log *slog.Logger) string {
 	store, self, ok := launcher(cfg, log)
 	if !ok {
 		return ""
+	}
+	if runner.ReadDeparted(openJournal(cfg)) != "" {
+		return "" // this program says so, in a way that its unit understands
 	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -68,6 +72,18 @@ func launcher(cfg config.Config, log *slog.Logger) (store *install.Store, self s
 	}
 	_, release := store.Holds(ferryman.AgentEngine, self)
 	return store, self, !release
+}
+
+// IsRelease tells whether this program is a release's, and not what the host
+// has installed.
+func IsRelease(cfg config.Config) bool {
+	store, err := install.Open(storeDir(cfg), install.Options{})
+	return err == nil && runningRelease(store) != ""
+}
+
+// openJournal is the runner's record of what ran on this node.
+func openJournal(cfg config.Config) runner.File {
+	return runner.OpenFile(filepath.Join(cfg.DataDir, "journal.json"))
 }
 
 // program is that of the release that is current; empty when none is.
