@@ -46,7 +46,8 @@ func Launch(cfg config.Config, log *slog.Logger) string {
 	}
 	trial, err := store.Start(ferryman.AgentEngine, strings.TrimSpace(string(boot)), guard.Boottime())
 	if err != nil {
-		log.Error("the trial of the agent's release goes on without being counted", "error", err)
+		log.Error("the installed agent runs, as the trial of its release can be neither counted nor ended", "error", err)
+		return ""
 	}
 	if trial.Open() && !trial.Arrived {
 		if err := startWatch(store.Base(), self, trial.Step); err != nil {
@@ -183,11 +184,15 @@ func WatchTrial(ctx context.Context, base string, pid int, step uint64, log *slo
 	if err != nil {
 		return err
 	}
+	var trial install.Trial
 	for {
-		trial, err := store.Trial(ferryman.AgentEngine)
-		if err != nil {
+		now, err := store.Trial(ferryman.AgentEngine)
+		switch {
+		case err == nil:
+			trial = now
+		case trial.Step == 0:
 			return err
-		}
+		} // else what was read last holds: in a record that is broken since, no arrival could be noted
 		if !trial.Open() || trial.Arrived || trial.Step != step {
 			return nil
 		}

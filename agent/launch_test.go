@@ -17,15 +17,16 @@ import (
 // says otherwise: then it runs itself.
 func TestLaunch(t *testing.T) {
 	t.Parallel()
-	const journal = "journal.json"
+	const journal, trial = "journal.json", "releases/releases/ferryman/trial.json"
 	for name, test := range map[string]struct {
 		files   map[string]string // by their paths in the data directory
 		release bool
 	}{
-		"a release is current":       {nil, true},
-		"its node runs":              {map[string]string{journal: `{"format":1}`}, true},
-		"its node departed":          {map[string]string{journal: `{"format":1,"departed":"step 7 removed it"}`}, false},
-		"the journal cannot be read": {map[string]string{journal: "{"}, true},
+		"a release is current":        {nil, true},
+		"its node runs":               {map[string]string{journal: `{"format":1}`}, true},
+		"its node departed":           {map[string]string{journal: `{"format":1,"departed":"step 7 removed it"}`}, false},
+		"the journal cannot be read":  {map[string]string{journal: "{"}, true},
+		"its trial cannot be counted": {map[string]string{trial: "{"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
