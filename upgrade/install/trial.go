@@ -79,22 +79,23 @@ func (s *Store) Try(ctx context.Context, engine, version, digest string, step ui
 		return fail(err)
 	}
 	open, err := s.Trial(engine)
-	if err != nil {
-		return fail(err)
+	onTrial := open.Open()
+	if err != nil { // the record is about to be written anew
+		onTrial = s.leadsBack(engine)
 	}
 	back, err := s.target(engine, backLink)
 	if err != nil {
 		return fail(err)
 	}
 	switch {
-	case open.Open() && back == name:
+	case onTrial && back == name:
 		// The way back is there already, and needs no trial.
 		if err := os.Rename(filepath.Join(s.engineDir(engine), backLink), filepath.Join(s.engineDir(engine), currentLink)); err != nil {
 			return fail(err)
 		}
 		s.log.Info("release is gone back to", "engine", engine, "version", version, "from", now, "to", name)
 		return errors.Join(os.Remove(filepath.Join(s.engineDir(engine), trialFile)), syncDir(s.engineDir(engine)))
-	case open.Open():
+	case onTrial:
 		// What is current has proved nothing: it is no way back.
 	default:
 		// Before the record, so that a crash leaves nothing that looks like a trial that was put back.
@@ -121,7 +122,18 @@ func (s *Store) target(engine, link string) (string, error) {
 	return name, err
 }
 
-// Trial returns the newest trial of an engine, also one that was put back; the zero Trial when there is none, or when its switch was cut off.
+// leadsBack tells by the links alone whether what is current has still to prove itself.
+func (s *Store) leadsBack(engine string) bool {
+	back, err := os.Readlink(filepath.Join(s.engineDir(engine), backLink))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	now, nowErr := s.target(engine, currentLink)
+	return err != nil || nowErr != nil || back != now
+}
+
+// Trial returns the newest trial of an engine, also one that was put back; the zero Trial when there is none, or when its switch was cut off. A record
+// that cannot be read, or is of neither what is current nor a switch to it, is an error.
 func (s *Store) Trial(engine string) (Trial, error) {
 	raw, err := os.ReadFile(filepath.Join(s.engineDir(engine), trialFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -130,6 +142,9 @@ func (s *Store) Trial(engine string) (Trial, error) {
 	var t Trial
 	if err == nil {
 		err = json.Unmarshal(raw, &t)
+	}
+	if err == nil && t.Step == 0 && t.PutBack == "" {
+		err = errors.New("it names no step")
 	}
 	if err != nil {
 		return Trial{}, fmt.Errorf("read the trial of %s: %w", engine, err)
@@ -148,15 +163,22 @@ func (s *Store) Trial(engine string) (Trial, error) {
 		t.PutBack = "the release of before was put back, and why could not be written down"
 		return t, nil
 	}
+	if s.leadsBack(engine) {
+		return Trial{}, fmt.Errorf("read the trial of %s: it is of %s, and %s is current", engine, t.Version, now)
+	}
 	return Trial{}, nil
 }
 
 // Start counts a start of the program at an instant of CLOCK_BOOTTIME, and puts back what was there before when there were too many of them, or none led
-// anywhere in time. It returns the trial as it is then. Nothing happens where there is none.
+// anywhere in time, or when they cannot be counted. It returns the trial as it is then. Nothing happens where there is none. After an error, what is
+// current may be started for ever.
 func (s *Store) Start(engine, boot string, now time.Duration) (Trial, error) {
 	t, err := s.Trial(engine)
-	if err != nil || !t.Open() {
-		return t, err
+	if err != nil {
+		return s.startUnread(engine, err)
+	}
+	if !t.Open() {
+		return t, nil
 	}
 	last := t.Started
 	switch {
@@ -175,6 +197,25 @@ func (s *Store) Start(engine, boot string, now time.Duration) (Trial, error) {
 		return s.putBack(engine, t, fmt.Sprintf("its start could not be written down: %v", err))
 	}
 	return t, nil
+}
+
+// startUnread is Start where the record of the trial cannot be read. One that is open then cannot be counted.
+func (s *Store) startUnread(engine string, cause error) (Trial, error) {
+	if s.leadsBack(engine) {
+		var t Trial
+		if now, err := s.target(engine, currentLink); err == nil && now != asInstalled {
+			if in, err := s.installed(engine, now); err == nil {
+				t.Version, t.SHA256 = in.Version, in.SHA256
+			}
+		}
+		return s.putBack(engine, t, fmt.Sprintf("the record of its trial could not be used: %v", cause))
+	}
+	// What is current proved itself. Without the record, nobody knows any more what was put back before.
+	s.log.Error("the record of a trial that is over is removed, as it cannot be used", "engine", engine, "error", cause)
+	if err := os.Remove(filepath.Join(s.engineDir(engine), trialFile)); err != nil {
+		s.log.Warn("the record of a trial could not be removed", "engine", engine, "error", err)
+	}
+	return Trial{}, nil
 }
 
 // putBack is one rename; what is written down of it may be missing afterwards.
