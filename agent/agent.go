@@ -17,6 +17,8 @@ var (
 	// ErrRestart means that a step asked for this agent to be started anew,
 	// perhaps as another version.
 	ErrRestart = errors.New("the agent is to be started anew")
+	// ErrStopped means that a person had this agent stop, who starts it again.
+	ErrStopped = errors.New("the agent was told to stop")
 	// ErrDeparted means that this node left its cluster for good: it must not
 	// be started again on this data directory.
 	ErrDeparted = errors.New("this node left its cluster")
@@ -48,9 +50,9 @@ func New(cfg config.Config, deps Deps) (*Agent, error) {
 }
 
 // Run runs the agent until ctx ends, which is a stop (SIGTERM), or until it
-// ends by itself. It returns nil after a stop, ErrRestart after a step that
-// asked for it, ErrDeparted after the node left, and otherwise what made it
-// impossible to go on. The database keeps running, except after a departure.
+// ends by itself. It returns nil after a stop, ErrStopped after one that came
+// by the control socket, ErrRestart after a step that asked for it, ErrDeparted
+// after the node left, and otherwise what made it impossible to go on. The database keeps running, except after a departure.
 func (a *Agent) Run(ctx context.Context) error {
 	n, err := open(ctx, a.cfg, a.deps)
 	if err != nil {

@@ -342,7 +342,7 @@ func (c control) Token(ctx context.Context, req rpc.TokenRequest) (string, error
 	return token.Encode(), nil
 }
 
-// Stop ends the agent as SIGTERM does.
+// Stop ends the agent as SIGTERM does; whoever started it leaves it at that.
 func (c control) Stop(_ context.Context, req rpc.StopRequest) error {
 	if req.For < 0 {
 		return errors.Join(ferryman.ErrInvalid, errors.New("the time away cannot be negative"))
@@ -351,6 +351,6 @@ func (c control) Stop(_ context.Context, req rpc.StopRequest) error {
 	if why == "" {
 		why = "the agent was told to stop"
 	}
-	c.n.end(ending{stop: true, leave: c.n.cfg.LeaveOnTerminate && req.For == 0, why: why, away: req.For.Std()})
+	c.n.end(ending{stop: true, stay: true, leave: c.n.cfg.LeaveOnTerminate && req.For == 0, why: why, away: req.For.Std()})
 	return nil
 }

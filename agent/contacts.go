@@ -83,11 +83,13 @@ func leaseTTL(s ferryman.State) ferryman.Duration {
 	return s.Accepted.Document.WithDefaults().Database.Failover.LeaseTTL
 }
 
-// informed tells whether the node's own state says who its peers are: it names
-// the leader, and holds all of the log that this node has.
+// informed tells whether the node's own state is as new as the last that it
+// acted upon: it names the leader, and holds all of the log that was on disk when
+// the agent started. How far the log goes by now is not waited for: a leader that
+// has much to do is always one entry ahead.
 func (n *node) informed() bool {
 	s, _ := n.store.State()
 	raft := n.raft.Status()
 	_, known := s.Members[ferryman.NodeID(raft.LeaderID)]
-	return known && raft.Applied >= raft.LastIndex
+	return known && raft.Applied >= raft.Opened
 }

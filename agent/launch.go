@@ -16,6 +16,7 @@ import (
 	"ferryman"
 	"ferryman/agent/config"
 	"ferryman/agent/guard"
+	"ferryman/agent/runner"
 	"ferryman/systemd"
 	"ferryman/upgrade/install"
 )
@@ -36,13 +37,17 @@ func Launch(cfg config.Config, log *slog.Logger) string {
 	if !ok {
 		return ""
 	}
+	if runner.ReadDeparted(openJournal(cfg)) != "" {
+		return "" // this program says so, in a way that its unit understands
+	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		log.Error("which boot of the host this is cannot be read", "error", err)
 	}
 	trial, err := store.Start(ferryman.AgentEngine, strings.TrimSpace(string(boot)), guard.Boottime())
 	if err != nil {
-		log.Error("the trial of the agent's release goes on without being counted", "error", err)
+		log.Error("the installed agent runs, as the trial of its release can be neither counted nor ended", "error", err)
+		return ""
 	}
 	if trial.Open() && !trial.Arrived {
 		if err := startWatch(store.Base(), self, trial.Step); err != nil {
@@ -68,6 +73,18 @@ func launcher(cfg config.Config, log *slog.Logger) (store *install.Store, self s
 	}
 	_, release := store.Holds(ferryman.AgentEngine, self)
 	return store, self, !release
+}
+
+// IsRelease tells whether this program is a release's, and not what the host
+// has installed.
+func IsRelease(cfg config.Config) bool {
+	store, err := install.Open(storeDir(cfg), install.Options{})
+	return err == nil && runningRelease(store) != ""
+}
+
+// openJournal is the runner's record of what ran on this node.
+func openJournal(cfg config.Config) runner.File {
+	return runner.OpenFile(filepath.Join(cfg.DataDir, "journal.json"))
 }
 
 // program is that of the release that is current; empty when none is.
@@ -101,7 +118,7 @@ func runningRelease(store *install.Store) string {
 	if !ok {
 		return ""
 	}
-	return ferryman.Release{Archive: &ferryman.Archive{SHA256: in.SHA256}}.Digest()
+	return in.Release().Digest()
 }
 
 // checkTime is how long a program may take to say which version it is.
@@ -167,11 +184,15 @@ func WatchTrial(ctx context.Context, base string, pid int, step uint64, log *slo
 	if err != nil {
 		return err
 	}
+	var trial install.Trial
 	for {
-		trial, err := store.Trial(ferryman.AgentEngine)
-		if err != nil {
+		now, err := store.Trial(ferryman.AgentEngine)
+		switch {
+		case err == nil:
+			trial = now
+		case trial.Step == 0:
 			return err
-		}
+		} // else what was read last holds: in a record that is broken since, no arrival could be noted
 		if !trial.Open() || trial.Arrived || trial.Step != step {
 			return nil
 		}

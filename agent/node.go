@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,6 +66,7 @@ type node struct {
 type ending struct {
 	err   error  // what Run returns
 	stop  bool   // it comes back: maintenance, leadership away
+	stay  bool   // not before a person starts it
 	leave bool   // it leaves for good first
 	why   string // for a person
 	away  time.Duration
@@ -162,7 +162,7 @@ func (n *node) openRunner(ctx context.Context) error {
 		}
 	}
 	if d.Journal == nil {
-		d.Journal = runner.OpenFile(filepath.Join(n.cfg.DataDir, "journal.json"))
+		d.Journal = openJournal(n.cfg)
 	}
 	for _, s := range d.Services {
 		n.services = append(n.services, s.Service)
@@ -371,6 +371,9 @@ func (n *node) run(ctx context.Context) error {
 		}
 	}
 	serving.close()
+	if why.err == nil && why.stay {
+		return ErrStopped
+	}
 	return why.err
 }
 

@@ -60,7 +60,7 @@ func agent(stubborn bool) int {
 		case syscall.SIGUSR1:
 			return ferryman.ExitRestart
 		case syscall.SIGUSR2:
-			return 3
+			return ferryman.ExitStay
 		default:
 			if !stubborn {
 				return 0

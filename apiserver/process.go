@@ -30,8 +30,8 @@ type Command struct {
 
 // Process is the Provisioner that starts agents as processes of this machine,
 // for a demonstration and for tests: a host is the directory <Base>/<name>. It
-// runs until its agent ends other than with ferryman.ExitRestart; a host whose
-// agent was killed is dead, and stays so. Hosts outlive the api-server, and are
+// runs until its agent ends other than with 0 or ferryman.ExitRestart; a host
+// whose agent was killed is dead, and stays so. Hosts outlive the api-server, and are
 // restarted also while it is away: a small shell loop beside each sees to that.
 type Process struct {
 	// Base is the directory that holds the hosts'.
@@ -60,7 +60,8 @@ shift 2
 while :; do
 	sh -c 'echo $$ >"$0/agent.pid"; exec "$@"' "$dir" "$@"
 	status=$?
-	[ "$status" -eq "$again" ] && [ ! -e "$dir/stop" ] || break
+	[ "$status" -eq 0 ] || [ "$status" -eq "$again" ] || break
+	[ ! -e "$dir/stop" ] || break
 	sleep 0.1
 done
 echo "$status" >"$dir/exit"

@@ -98,7 +98,7 @@ func runs(pid int) bool {
 	return state != "Z" && state != "X"
 }
 
-func TestProcessRestartsOnlyWhoAsksForIt(t *testing.T) {
+func TestProcessRestartsWhoDoesNotSayToStay(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t, "obedient")
 	create(t, p, "n1", "n2", "n10")
@@ -113,14 +113,18 @@ func TestProcessRestartsOnlyWhoAsksForIt(t *testing.T) {
 		t.Errorf("starts: got %q", raw)
 	}
 
-	// A status of its own, and a kill, are ends.
+	// One that ended with 0, and nobody asked it to, is wanted as well.
+	kill(t, p.Agent("n1"), syscall.SIGTERM)
+	eventually(t, "n1 is started again", func() bool { return starts(p, "n1") == 3 && p.Agent("n1") != 0 })
+
+	// Another status, and a kill, are ends.
 	kill(t, p.Agent("n2"), syscall.SIGUSR2)
 	kill(t, p.Agent("n10"), syscall.SIGKILL)
 	eventually(t, "n2 and n10 are dead", func() bool { return list(t, p) == "n1:7440" })
 	if p.Agent("n2") != 0 || starts(p, "n2") != 1 || starts(p, "n10") != 1 {
 		t.Errorf("a dead host was started again")
 	}
-	for name, want := range map[string]string{"n2": "3\n", "n10": "137\n"} {
+	for name, want := range map[string]string{"n2": "79\n", "n10": "137\n"} {
 		if got, _ := os.ReadFile(filepath.Join(p.Base, name, "exit")); string(got) != want {
 			t.Errorf("%s: exit %q, want %q", name, got, want)
 		}

@@ -347,6 +347,18 @@ func (c *company) kill(t *testing.T, name string) {
 	})
 }
 
+// stop has the agent of a host stop, as a person does there.
+func (c *company) stop(t *testing.T, name string) {
+	t.Helper()
+	client, err := rpc.DialControl(c.stage.socket(name))
+	if err == nil {
+		err = errors.Join(client.Stop(t.Context(), rpc.StopRequest{}), client.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // destroy ends a host with all that runs on it.
 func (c *company) destroy(t *testing.T, name string) {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -27,7 +28,8 @@ type Options struct {
 // ErrBroken means that a promise was broken; the summary says which.
 var ErrBroken = errors.New("the demo broke a promise")
 
-// Run plays the acts. It ends everything that it started, unless Keep is set.
+// Run plays the acts. It ends everything that it started, unless Keep is set, and
+// removes its files, unless it broke a promise.
 func Run(ctx context.Context, o Options) (err error) {
 	eng, err := newEngine(o.Engine)
 	if err != nil {
@@ -46,12 +48,16 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	v := newView(o)
 	defer func() {
-		if o.Keep {
+		switch {
+		case o.Keep:
 			err = errors.Join(err, st.disown())
 			st.handOver(o.Out)
-			return
+		case errors.Is(err, ErrBroken):
+			err = errors.Join(err, st.leave())
+			fmt.Fprintf(o.Out, "What its hosts logged is kept: %s\nRemove it with: %s demo --stop %s\n", filepath.Join(st.dir, "hosts", "*", "agent.log"), st.program, st.dir)
+		default:
+			err = errors.Join(err, st.strike())
 		}
-		err = errors.Join(err, st.strike())
 	}()
 	if err := st.serve(ctx); err != nil {
 		return err

@@ -32,7 +32,7 @@ case $1 in agent) ;; *) exec "$real" "$@" ;; esac
 // unsound are releases of the agent that start and do not hold, by what their
 // program does as the agent, and what is said of them.
 var unsound = []struct{ name, does, said string }{
-	{"exits at once", "exit 1", "ended 2 times without being asked to"},
+	{"says that it is ready, and ends with 0", "exec systemd-notify --ready", "ended 2 times without being asked to"},
 	{"cannot read the configuration", `exec "$real" agent --config /etc/ferryman/none.yaml`, "ended 2 times without being asked to"},
 	{"hangs before it is ready", "exec sleep 3600", "was not back in its cluster within 10s"},
 	{"cannot reach its peers", `FERRYMAN_NODE_LISTEN=127.0.0.1:7440 exec "$real" agent`, "was not back in its cluster within 10s"},

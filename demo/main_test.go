@@ -53,7 +53,9 @@ var verbs = map[string]func(context.Context, []string) int{
 		switch {
 		case errors.Is(err, agent.ErrRestart):
 			return ferryman.ExitRestart
-		case err != nil && !errors.Is(err, agent.ErrDeparted):
+		case errors.Is(err, agent.ErrStopped), errors.Is(err, agent.ErrDeparted):
+			return ferryman.ExitStay
+		case err != nil:
 			return failed(err)
 		}
 		return 0

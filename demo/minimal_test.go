@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -57,6 +59,10 @@ func (m *machines) Stop(address string) error {
 	pid := m.process.Agent(name)
 	if pid == 0 {
 		return fmt.Errorf("no agent runs on %s", name)
+	}
+	// It is the host that stops, whatever its agent ends with.
+	if err := os.WriteFile(filepath.Join(m.process.Base, name, "stop"), nil, 0o600); err != nil {
+		return err
 	}
 	return syscall.Kill(pid, syscall.SIGTERM)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,7 +23,7 @@ func TestAgentsComeAndGoBesideThePrimary(t *testing.T) {
 		do   func(t *testing.T, leader string)
 	}{
 		{"the agent of Raft's leader stops", func(t *testing.T, leader string) {
-			c.signal(t, leader, syscall.SIGTERM)
+			c.stop(t, leader)
 			c.reviveAgent(t, leader)
 		}},
 		{"the agent of Raft's leader is killed", func(t *testing.T, leader string) {

@@ -220,9 +220,29 @@ func (s *stage) ask(ctx context.Context, host string) (ferryman.Report, error) {
 	return c.Report(ctx)
 }
 
-// strike ends every process of the demo and removes its directory. Each is
-// found by records that the demo itself wrote.
+// strike ends the demo and removes its directory.
 func (s *stage) strike() error {
+	errs := []error{s.end(), os.RemoveAll(s.dir)}
+	if s.owner != nil {
+		errs = append(errs, s.owner.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// leave ends the demo and leaves what tells how it went, without its releases,
+// which are most of its size. No later demo removes it.
+func (s *stage) leave() error {
+	errs := []error{s.end(), os.RemoveAll(filepath.Join(s.dir, "artefacts"))}
+	releases, _ := filepath.Glob(filepath.Join(s.dir, "hosts", "*", "data", "releases"))
+	for _, dir := range releases {
+		errs = append(errs, os.RemoveAll(dir))
+	}
+	return errors.Join(append(errs, s.disown())...)
+}
+
+// end ends every process of the demo. Each is found by records that the demo
+// itself wrote.
+func (s *stage) end() error {
 	var errs []error
 	if s.server != nil {
 		_ = s.server.Process.Signal(syscall.SIGTERM)
@@ -239,10 +259,6 @@ func (s *stage) strike() error {
 	entries, _ := os.ReadDir(filepath.Join(s.dir, "hosts"))
 	for _, e := range entries {
 		errs = append(errs, s.quiet().Kill(context.Background(), e.Name()))
-	}
-	errs = append(errs, os.RemoveAll(s.dir))
-	if s.owner != nil {
-		errs = append(errs, s.owner.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -134,6 +134,24 @@ func TestPackageOnAHost(t *testing.T) {
 	must(t, "systemctl", "daemon-reload")
 	must(t, "systemctl", "restart", "ferryman")
 
+	// One that ends without being asked to is started again, whatever its status; after `ferryman stop` it stays down, and is no failure.
+	agent = property(t, "ferryman", "MainPID")
+	must(t, "kill", "-TERM", agent)
+	eventually(t, "1", "systemctl", "show", "--value", "--property=NRestarts", "ferryman")
+	eventually(t, "leads; db is primary", "systemctl", "show", "--value", "--property=StatusText", "ferryman")
+	must(t, "ferryman", "stop")
+	eventually(t, "inactive", "systemctl", "show", "--value", "--property=ActiveState", "ferryman")
+	if got := property(t, "ferryman", "ExecMainStatus"); got != "79" {
+		t.Errorf("the agent after `ferryman stop`: got status %s, want 79", got)
+	}
+	time.Sleep(time.Second) // twice RestartSec
+	if got := property(t, "ferryman", "ActiveState"); got != "inactive" {
+		t.Errorf("the agent after `ferryman stop`: got %s, want that it stays down", got)
+	}
+	must(t, "systemctl", "start", "ferryman")
+	eventually(t, "leads; db is primary", "systemctl", "show", "--value", "--property=StatusText", "ferryman")
+	same(t, "the database after the stops", demodb(t), db)
+
 	// An upgrade leaves the agent alone, and says that it waits.
 	agent = property(t, "ferryman", "MainPID")
 	out = apt(t, "install", next)

@@ -4,12 +4,15 @@ package packaging_test
 
 import (
 	"bytes"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"ferryman"
 )
 
 // run returns what a command prints, and whether it ended well.
@@ -98,6 +101,24 @@ func TestUnitsAreHardened(t *testing.T) {
 		t.Log(lines[len(lines)-1])
 		if !ok {
 			t.Errorf("%s: an exposure of %s tenths or less is wanted:\n%s", unit, most, out)
+		}
+	}
+}
+
+// Whatever an agent on trial ends with, it takes another start to put back what was before. Only what says so stays down, and is no failure.
+func TestTheAgentIsAlwaysStartedAgain(t *testing.T) {
+	t.Parallel()
+	unit, err := os.ReadFile("systemd/ferryman.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"StartLimitIntervalSec=0", "Restart=always",
+		fmt.Sprintf("RestartPreventExitStatus=%d", ferryman.ExitStay),
+		fmt.Sprintf("SuccessExitStatus=%d %d", ferryman.ExitRestart, ferryman.ExitStay),
+	} {
+		if !strings.Contains(string(unit), "\n"+want+"\n") {
+			t.Errorf("%s is not in the unit", want)
 		}
 	}
 }

@@ -32,6 +32,9 @@ type Facts struct {
 	Ended func(service string, op ferryman.Op) *ferryman.Step
 	// CanSwitchOver tells that another node could be the primary.
 	CanSwitchOver bool
+	// FailingOver tells that the primary is being replaced: nobody is granted its
+	// lease meanwhile.
+	FailingOver bool
 }
 
 // Database is the passage of one node's services to a version, a restart or
@@ -156,7 +159,8 @@ func onlyParameters(t, goal ferryman.Target) bool {
 
 // Agent is the passage of one node's agent: leadership away, a vote given up
 // where that is safe, the version switched, the agent ended and, when it has
-// come back and caught up, the vote given back.
+// come back and caught up, the vote given back. The primary's is back when it
+// holds the lease again: until then the one that it took for this must last.
 func Agent(n Node, p ferryman.Passage, f Facts, nodes []Node, always bool) Next {
 	target := f.Goal.Target
 	if n.At(ferryman.PartAgents, target) {
@@ -165,6 +169,8 @@ func Agent(n Node, p ferryman.Passage, f Facts, nodes []Node, always bool) Next 
 			return Next{Wait: n.Name() + " has come back and is catching up with the Raft log"}
 		case p.Voter && n.Suffrage != ferryman.Voter && !seatTaken(nodes):
 			return Next{Op: ferryman.OpVote}
+		case f.leased(n) && !f.holds(n) && !f.FailingOver:
+			return Next{Wait: n.Name() + " has come back and does not hold the primary's lease yet"}
 		}
 		return Next{Done: true}
 	}
@@ -204,15 +210,24 @@ func Agent(n Node, p ferryman.Passage, f Facts, nodes []Node, always bool) Next 
 // lease for as long as the passage is open.
 func Restart(n Node, goal ferryman.Known, f Facts) Next {
 	args := agentArgs(goal.Target)
-	if l := f.Primary.Lease; n.Primary && l != nil && l.Enforced {
-		if held := n.View.Status.Lease; held == nil || held.Epoch != f.Primary.Epoch || held.Length < ferryman.RestartLease {
-			return Next{Wait: n.Name() + " takes a lease of " + ferryman.RestartLease.String() + " before its agent restarts"}
-		}
+	if f.leased(n) && !(f.holds(n) && n.View.Status.Lease.Length >= ferryman.RestartLease) {
+		return Next{Wait: n.Name() + " takes a lease of " + ferryman.RestartLease.String() + " before its agent restarts"}
 	}
 	if !starts(n.View.Status, args.Version) {
 		return Next{Op: ferryman.OpSwitch, Args: args}
 	}
 	return Next{Op: ferryman.OpExit, Args: args}
+}
+
+// leased tells that the node is the primary and loses that with its lease.
+func (f Facts) leased(n Node) bool {
+	return n.Primary && f.Primary.Lease != nil && f.Primary.Lease.Enforced
+}
+
+// holds tells that the node's agent said it holds the lease, its guard armed.
+func (f Facts) holds(n Node) bool {
+	l := n.View.Status.Lease
+	return l != nil && l.Epoch == f.Primary.Epoch
 }
 
 func agentArgs(t ferryman.Target) ferryman.Args {

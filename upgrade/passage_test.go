@@ -237,6 +237,7 @@ func TestAPrimarysAgentTakesALongerLeaseFirst(t *testing.T) {
 	force := &ferryman.Lease{Length: 30 * second, Longest: 30 * second, Enforced: true}
 	offer := &ferryman.Lease{Length: 30 * second, Longest: 30 * second}
 	restart := ferryman.Target{RestartGeneration: 1}
+	back := func(n *upgrade.Node) { n.View.Status.Agent.RestartGeneration = 1 }
 	wait := "wait: n1 takes a lease of 30s before its agent restarts"
 	for _, tt := range []struct {
 		name   string
@@ -258,7 +259,11 @@ func TestAPrimarysAgentTakesALongerLeaseFirst(t *testing.T) {
 		{"a lease that is not in force is not waited for", replica("n1", primary), offer, restart, false, "exit"},
 		{"nor one that there is not", replica("n1", primary), nil, restart, false, "exit"},
 		{"a replica needs none", replica("n1"), force, restart, false, "exit"},
-		{"when it has come back nothing is waited for", replica("n1", primary, func(n *upgrade.Node) { n.View.Status.Agent.RestartGeneration = 1 }), force, restart, false, "done"},
+		{"when it has come back it takes its lease", replica("n1", primary, back), force, restart, false, "wait: n1 has come back and does not hold the primary's lease yet"},
+		{"not that of another epoch", replica("n1", primary, back, holds(2, 30*second)), force, restart, false, "wait: n1 has come back and does not hold the primary's lease yet"},
+		{"and is done with that", replica("n1", primary, back, holds(3, 30*second)), force, restart, false, "done"},
+		{"or if there is none to take", replica("n1", primary, back), offer, restart, false, "done"},
+		{"or if it is no primary", replica("n1", back), force, restart, false, "done"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -269,4 +274,12 @@ func TestAPrimarysAgentTakesALongerLeaseFirst(t *testing.T) {
 			}
 		})
 	}
+	t.Run("while it is replaced nobody grants it", func(t *testing.T) {
+		t.Parallel()
+		n := replica("n1", primary, back)
+		f := upgrade.Facts{Goal: ferryman.Known{Target: restart}, Primary: ferryman.Primary{Node: "n1", Slot: "db", Epoch: 3, Lease: force}, FailingOver: true}
+		if got := say(upgrade.Agent(n, ferryman.Passage{Voter: true}, f, []upgrade.Node{n, replica("n2"), replica("n3")}, false)); got != "done" {
+			t.Errorf("got %s, want done", got)
+		}
+	})
 }

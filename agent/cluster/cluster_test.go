@@ -485,6 +485,51 @@ func TestWipedNodeJoinsWhatIsThere(t *testing.T) {
 	})
 }
 
+// Under a leader that always has something to append, a node that was away never
+// holds nothing but what is committed; that it holds what it had when it was
+// opened is seen soon, and for good.
+func TestANodeThatIsBackUnderABusyLeader(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, 3, 3)
+		at, l := g.leader()
+		g.propose(l, "a")
+		away := g.members[0]
+		if at == away {
+			away = g.members[1]
+		}
+		g.halt(away)
+		g.propose(l, "b")
+		g.start(away)
+		had := away.node.Status()
+		if had.Opened == 0 || had.Opened > had.LastIndex {
+			t.Fatalf("it was opened with entries up to %d of %d", had.Opened, had.LastIndex)
+		}
+		g.propose(l, "c")
+		if err := away.node.WaitApplied(t.Context(), had.Opened); err != nil {
+			t.Fatal(err)
+		}
+		ahead := 0
+		const looks = 100
+		for range looks {
+			if _, err := l.Barrier(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(20 * time.Millisecond)
+			s := away.node.Status()
+			if s.Applied < s.Opened || s.Opened > had.Opened {
+				t.Fatalf("it applied %d, and was opened with entries up to %d", s.Applied, s.Opened)
+			}
+			if s.LastIndex > s.Applied {
+				ahead++
+			}
+		}
+		if ahead < looks/2 {
+			t.Errorf("it held an entry of which it was not told that it is committed %d times in %d: then LastIndex could be waited for, too", ahead, looks)
+		}
+	})
+}
+
 func TestBootstrapTwice(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -52,6 +52,7 @@ type Node struct {
 	deps    Deps
 	replica *replica
 	raft    *raft.Raft
+	opened  uint64 // the last entry of the log that it was opened with
 
 	// ctx ends when the node is closed, or halted; its cause says which.
 	ctx    context.Context
@@ -112,6 +113,7 @@ func Open(cfg Config, machine Machine, deps Deps) (_ *Node, err error) {
 		n.watching.Wait()
 		return nil, err
 	}
+	n.opened = n.raft.LastIndex()
 	n.raft.RegisterObserver(raft.NewObserver(n.observed, false, worthWaking))
 	return n, nil
 }
@@ -221,8 +223,13 @@ type Status struct {
 	LeaderID, LeaderAddress string
 	// Applied is the last entry that the machine has carried out.
 	Applied uint64
-	// LastIndex is the last entry in the log, committed or not.
+	// LastIndex is the last entry in the log, committed or not. Under a leader
+	// that has much to append Applied may never reach it: that an entry is
+	// committed is told with the next one.
 	LastIndex uint64
+	// Opened is what LastIndex was when the node was opened, or less if a leader
+	// had others in the place of the last ones.
+	Opened uint64
 	// LastContact is when a leader was last heard; now, on the leader; zero if
 	// never.
 	LastContact time.Time
@@ -242,6 +249,7 @@ func (n *Node) Status() Status {
 		LastIndex:     n.raft.LastIndex(),
 		LastContact:   n.raft.LastContact(),
 	}
+	s.Opened = min(n.opened, s.LastIndex)
 	if s.State == raft.Leader.String() {
 		s.LastContact = time.Now()
 	}

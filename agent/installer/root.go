@@ -15,6 +15,7 @@ import (
 	"ferryman"
 	"ferryman/agent/config"
 	"ferryman/agent/source"
+	"ferryman/upgrade/install"
 )
 
 // Root carries requests out. It trusts nothing that the agent wrote.
@@ -55,7 +56,7 @@ func (r Root) Do(ctx context.Context, text string) error {
 	}
 	raw, err := json.Marshal(out)
 	if err == nil {
-		err = save(req.result(r.State), raw, 0o644)
+		err = install.WriteFile(req.result(r.State), raw, 0o644)
 	}
 	return errors.Join(failed, err)
 }
@@ -163,7 +164,7 @@ func (r Root) signed(req Request, raw []byte, keys source.Keys) (p ferryman.Pack
 	if !next.Equal(known.Memory) {
 		content, err := json.Marshal(next)
 		if err == nil {
-			err = save(path, append(content, '\n'), 0o600)
+			err = install.WriteFile(path, append(content, '\n'), 0o600)
 		}
 		if err != nil {
 			return p, 0, fmt.Errorf("write down which document root verified: %w", err)

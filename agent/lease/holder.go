@@ -91,11 +91,14 @@ func NewHolder(cfg Config) *Holder {
 	return &Holder{cfg: cfg, moved: make(chan struct{}), armed: true}
 }
 
-// The pace of a holder, as parts of the lease.
+// The pace of a holder, as parts of the lease. What is asked of a leader that is
+// gone must not be waited for because the lease is long: another one may lead.
 const (
 	renewals = 5  // in each length
 	retries  = 20 // in each length, after a failure
 	shortest = 50 * time.Millisecond
+	patience = 3 * time.Second // for an answer
+	longest  = time.Second     // until the next attempt
 )
 
 // Run renews until ctx ends. It leaves the guard as it is: an agent that comes
@@ -132,29 +135,57 @@ const idle = time.Minute
 // after entries that do not change it, of which nobody tells.
 const learning = shortest
 
-// step does what the state wants now, and says when to look again.
+// step does what the state wants now, and says when to look again. It ends as
+// soon as the state wants something else.
 func (h *Holder) step(ctx context.Context, want Wanted) time.Duration {
+	ctx, done := h.whileWanted(ctx, want)
+	defer done()
 	switch {
 	case !want.Known:
 		return learning
 	case want.Epoch == 0:
-		if err := h.rest(ctx, want.Soon); err != nil && ctx.Err() == nil {
-			h.say(fmt.Sprintf("the guard is not as it should be: %v", err))
-			return time.Second
+		if err := h.rest(ctx, want.Soon); err != nil {
+			if ctx.Err() == nil {
+				h.say(fmt.Sprintf("the guard is not as it should be: %v", err))
+			}
+			return longest
 		}
 		h.say("")
 		return idle
 	}
 	length := min(want.Length, h.running(want)).Std()
-	ctx, cancel := context.WithTimeout(ctx, max(length/4, 4*shortest))
+	limit := max(length/4, 4*shortest)
+	attempt, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	sent := h.cfg.Clock()
-	if err := h.renew(ctx, want); err != nil {
-		h.say(fmt.Sprintf("the lease of epoch %d is not renewed: %v", want.Epoch, err))
-		return max(shortest, length/retries)
+	if err := h.renew(attempt, want, min(limit, patience)); err != nil {
+		if ctx.Err() == nil {
+			h.say(fmt.Sprintf("the lease of epoch %d is not renewed: %v", want.Epoch, err))
+		}
+		return min(max(shortest, length/retries), longest)
 	}
 	h.say("")
 	return max(shortest, length/renewals-(h.cfg.Clock()-sent))
+}
+
+// whileWanted ends with ctx, or when the state wants something else.
+func (h *Holder) whileWanted(ctx context.Context, want Wanted) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for {
+			now, moved := h.cfg.Wanted()
+			if now != want {
+				cancel()
+			}
+			select {
+			case <-moved:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return ctx, func() { cancel(); watching.Wait() }
 }
 
 // running is the length of the lease that runs: a longer one that is wanted sets
@@ -168,14 +199,15 @@ func (h *Holder) running(want Wanted) ferryman.Duration {
 	return h.length
 }
 
-// renew gets a grant and arms the guard with it. Without a guard that answers
-// nothing is asked for: a lease that nobody would end must not begin.
-func (h *Holder) renew(ctx context.Context, want Wanted) error {
+// renew gets a grant within limit, and arms the guard with it. Without a guard
+// that answers nothing is asked for: a lease that nobody would end must not
+// begin.
+func (h *Holder) renew(ctx context.Context, want Wanted, limit time.Duration) error {
 	if err := h.cfg.Guard.Check(ctx); err != nil {
 		return fmt.Errorf("the guard does not answer: %w", err)
 	}
 	sent := h.cfg.Clock()
-	length, err := h.cfg.Renew(ctx, want.Epoch)
+	length, err := h.ask(ctx, want.Epoch, limit)
 	if err != nil {
 		return err
 	}
@@ -192,6 +224,12 @@ func (h *Holder) renew(ctx context.Context, want Wanted) error {
 	h.ended = ""
 	h.change(want, until, length)
 	return nil
+}
+
+func (h *Holder) ask(ctx context.Context, epoch uint64, limit time.Duration) (ferryman.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return h.cfg.Renew(ctx, epoch)
 }
 
 // rest has the guard ready, or gone, while this node needs no lease.
@@ -277,14 +315,22 @@ func (h *Holder) change(of Wanted, until time.Duration, length ferryman.Duration
 	}
 }
 
-// say keeps why a renewal failed.
+// say keeps why a renewal failed. The log has the first reason of each time, and
+// the end.
 func (h *Holder) say(failing string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if failing != h.failing {
-		h.failing = failing
-		h.cfg.Changed()
+	if failing == h.failing {
+		return
 	}
+	switch {
+	case failing == "":
+		h.cfg.Log.Info("the lease and its guard are as they should be again")
+	case h.failing == "":
+		h.cfg.Log.Warn(failing)
+	}
+	h.failing = failing
+	h.cfg.Changed()
 }
 
 // Status is the lease as it is held now; nil when it is not.

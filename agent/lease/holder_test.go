@@ -273,6 +273,7 @@ func TestAHolderPaces(t *testing.T) {
 		{"of whatever length", time.Minute, 0, true, 12 * time.Second},
 		{"however long a request takes", 10 * time.Second, 1500 * time.Millisecond, true, 2 * time.Second},
 		{"twenty times when nobody answers", 10 * time.Second, 0, false, 500 * time.Millisecond},
+		{"and each second, however long it is", time.Minute, 0, false, time.Second},
 		{"and with a pause when that takes long", 10 * time.Second, time.Second, false, 1500 * time.Millisecond},
 		{"and never without one", 100 * time.Millisecond, 0, true, 50 * time.Millisecond},
 	} {
@@ -297,6 +298,36 @@ func TestAHolderPaces(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAHolderEndsAnAttemptAtWhatIsNotWantedAnyMore(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := newBeside(t, wanted(time.Minute))
+		b.takes = time.Hour
+		h, _ := b.agent()
+		after(time.Second)
+		b.set(func() { b.want.Length, b.takes, b.grants = ferryman.Duration(2*time.Second), 0, 2*time.Second })
+		synctest.Wait()
+		if got := h.Status(); got == nil || got.Length != ferryman.Duration(2*time.Second) {
+			t.Errorf("it holds %v, want the lease of 2s as soon as that is wanted", got)
+		}
+		if p := h.Problem(); p != "" {
+			t.Errorf("it says %q of an attempt that nobody wants any more", p)
+		}
+	})
+}
+
+func TestAHolderDoesNotWaitAsLongAsALongLeaseAllows(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := newBeside(t, wanted(time.Minute))
+		b.takes = time.Hour
+		h, _ := b.agent()
+		b.set(func() { b.takes = 0 })
+		after(5 * time.Second)
+		if h.Status() == nil {
+			t.Errorf("it still waits for the answer to its first request, after %d; it says %q", b.requests(), h.Problem())
+		}
+	})
 }
 
 // Before a leader has told the node what is committed, its state may be older

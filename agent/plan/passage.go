@@ -68,7 +68,7 @@ func later(a, b time.Time) time.Time {
 func (x *situation) next(n upgrade.Node, pg ferryman.Passage) upgrade.Next {
 	_, _, can := upgrade.Successor(x.nodes, x.s.Primary, x.primaryService(), pg.Goal.Target)
 	f := upgrade.Facts{Goal: pg.Goal, Engine: x.engine, Primary: x.s.Primary, PrimaryService: x.primaryService(),
-		CanSwitchOver: can || len(x.serve) > 1,
+		CanSwitchOver: can || len(x.serve) > 1, FailingOver: x.s.Failover != nil,
 		Ended: func(service string, op ferryman.Op) *ferryman.Step {
 			tried := x.tried(n.ID(), service, op, pg.FirstStep)
 			for i := len(tried) - 1; i >= 0; i-- {

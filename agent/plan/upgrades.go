@@ -33,18 +33,32 @@ func upgrades(x *situation) (p proposal) {
 		p.wait("complete", "", "generation %d is done", r.Generation)
 		return p
 	}
-	halted := false
+	still := false
 	for _, part := range ferryman.Parts {
 		pp := r.Parts[part]
-		if pp.Status.Done() || halted && pp.Status != ferryman.PartReverting {
+		if pp.Status.Done() || still && pp.Status != ferryman.PartReverting {
 			continue // what goes back does so also when what comes before it stands still
 		}
 		x.carry(&p, part, pp)
-		if halted = pp.Status == ferryman.PartHalted; !halted {
+		if still = x.still(part, pp); !still {
 			return p
 		}
 	}
 	return p
+}
+
+// still tells that a part is not moved on: until a person says so, or a newer
+// document's rollout begins.
+func (x *situation) still(part ferryman.Part, pp ferryman.PartProgress) bool {
+	if pp.Status == ferryman.PartHalted {
+		return true
+	}
+	for _, pg := range x.passages() {
+		if pg.Part == part {
+			return false
+		}
+	}
+	return pp.Status == ferryman.PartOpen && x.s.Stale()
 }
 
 // straggler is a node whose agent is another version than that of all: its host

@@ -32,7 +32,7 @@ func paused(x *sit) *sit { x.s.Paused = &ferryman.Hold{By: "a person"}; return x
 // TestRolloutBegins is about what comes before the first node is touched.
 func TestRolloutBegins(t *testing.T) {
 	t.Parallel()
-	both := func() *sit {
+	both := func() *sit { // agents first
 		return calm(3).rollout(func(d *ferryman.Document) { d.Agent.RestartGeneration, d.Database.Version = 1, "2" })
 	}
 	staging := func() *sit {
@@ -86,6 +86,8 @@ func TestRolloutBegins(t *testing.T) {
 		{"and no other begins towards what is not wanted any more",
 			stale(ready(4).document(policy(func(p *ferryman.Policy) { p.MaxUnavailable = 2 })).carrying(ferryman.PartDatabase, "n2").stopped("n2")), "switch n2 2", "supersede"},
 		{"not while it goes back, and the way back goes on", stale(reverting(ready(3).runs("n2", "2").carried("n2"))), "begin-passage n2 database 1", "supersede"},
+		{"which agents that are not carried any more do not hold up",
+			stale(reverting(both().runs("n2", "2").carried("n2")).part(ferryman.PartAgents, func(pp *progress) { pp.Status = ferryman.PartOpen })), "begin-passage n2 database 1", "supersede"},
 		{"one that stands still holds nothing up",
 			stale(ready(3).carrying(ferryman.PartDatabase, "n2").database(func(pp *progress) { pp.Status = ferryman.PartHalted })), "supersede", ""},
 		{"one that stands still says so", ready(3).database(func(pp *progress) { pp.Status, pp.Reason = ferryman.PartHalted, "it broke" }), "", "halted"},

@@ -1,14 +1,13 @@
 package runner
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
-	"unicode/utf8"
+
+	"ferryman"
+	"ferryman/upgrade/install"
 )
 
 // File is where the journal lives.
@@ -28,32 +27,11 @@ type file string
 
 func (f file) Load() ([]byte, error) { return os.ReadFile(string(f)) }
 
-func (f file) Save(content []byte) error { return replace(string(f), content) }
+func (f file) Save(content []byte) error { return install.WriteFile(string(f), content, 0o600) }
 
 func (f file) SetAside(content []byte) (string, error) {
 	where := fmt.Sprintf("%s.unreadable-%s", string(f), time.Now().UTC().Format("20060102T150405.000"))
-	return where, replace(where, content)
-}
-
-// replace writes beside, syncs, renames, and syncs the directory: after a power cut there is the old content or the new.
-func replace(path string, content []byte) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return where, install.WriteFile(where, content, 0o600)
 }
 
 // maxLog is how much of a log goes into the reason of a failed start: reasons are committed in Raft.
@@ -74,23 +52,5 @@ func LogTail(path string) string {
 	if err != nil {
 		return ""
 	}
-	return lastLines(string(raw), maxLog)
-}
-
-// lastLines cuts text to its last whole lines of at most size bytes.
-func lastLines(text string, size int) string {
-	text = strings.ToValidUTF8(strings.TrimSpace(text), "?")
-	if len(text) <= size {
-		return text
-	}
-	cut := text[len(text)-size-1:] // one byte more tells whether the first line is whole
-	if _, rest, ok := strings.Cut(cut, "\n"); ok {
-		return rest
-	}
-	// One long line: its end, from the beginning of a character.
-	cut = cut[1:]
-	for len(cut) > 0 && !utf8.RuneStart(cut[0]) {
-		cut = cut[1:]
-	}
-	return cut
+	return ferryman.LastLines(string(raw), maxLog)
 }

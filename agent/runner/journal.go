@@ -59,6 +59,15 @@ func openJournal(file File, slots []string) (*journal, error) {
 	return j, nil
 }
 
+// ReadDeparted is what Departed says, for whoever runs nothing here. What cannot be read says nothing: the agent that is started looks into it.
+func ReadDeparted(file File) string {
+	var b book
+	if raw, err := file.Load(); err != nil || json.Unmarshal(raw, &b) != nil {
+		return ""
+	}
+	return b.Departed
+}
+
 func (j *journal) save(b book) error {
 	raw, err := json.Marshal(b)
 	if err == nil {

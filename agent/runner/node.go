@@ -69,7 +69,7 @@ func (r *Runner) switchAgent(ctx context.Context, s ferryman.Step) (effect, erro
 // that switched to it, which the leader only ends when it sees the agent caught up, and proved itself once its version is that of all.
 func (r *Runner) Prove(self ferryman.NodeID, s ferryman.State) error {
 	t, err := r.deps.Store.Trial(ferryman.AgentEngine)
-	if err != nil || !t.Open() || archived(t.SHA256) != r.deps.Release || s.LastStep < t.Step || s.Rollout == nil {
+	if err != nil || !t.Open() || t.Digest() != r.deps.Release || s.LastStep < t.Step || s.Rollout == nil {
 		return err // or it is another that runs
 	}
 	if _, carried := s.Rollout.Passages[self]; carried {

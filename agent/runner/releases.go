@@ -87,7 +87,7 @@ func (r *Runner) observeStore() {
 		if currentErr == nil {
 			selected = append(selected, ferryman.ReleaseKey(engine, now.Version))
 			if engine == ferryman.AgentEngine {
-				agent = archived(now.SHA256)
+				agent = now.Release().Digest()
 			}
 		} else if errors.Is(currentErr, install.ErrNone) {
 			currentErr = nil
@@ -97,7 +97,7 @@ func (r *Runner) observeStore() {
 	var putBack *ferryman.PutBack
 	t, err := r.deps.Store.Trial(ferryman.AgentEngine)
 	if errs = append(errs, err); t.PutBack != "" {
-		putBack = &ferryman.PutBack{Version: t.Version, Digest: archived(t.SHA256), Reason: t.PutBack}
+		putBack = &ferryman.PutBack{Version: t.Version, Digest: t.Digest(), Reason: t.PutBack}
 	}
 	slices.Sort(staged)
 	r.board.mu.Lock()
@@ -107,12 +107,4 @@ func (r *Runner) observeStore() {
 	if err := errors.Join(errs...); err != nil {
 		r.board.problem = fmt.Sprintf("which releases are installed is not quite known: %v", err)
 	}
-}
-
-// archived is the digest by which a document knows an archive; empty for none.
-func archived(sha string) string {
-	if sha == "" {
-		return ""
-	}
-	return ferryman.Release{Archive: &ferryman.Archive{SHA256: sha}}.Digest()
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -267,7 +268,7 @@ func reason(ctx context.Context, err error) string {
 		text = fmt.Sprintf("%v: %s", cause, text)
 	}
 	if len(text) > maxReason {
-		text = text[:maxReason/3] + " … " + lastLines(text, maxReason/2)
+		text = strings.ToValidUTF8(text[:maxReason/3], "") + " … " + ferryman.LastLines(text, maxReason/2)
 	}
 	return text
 }

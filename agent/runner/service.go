@@ -106,7 +106,7 @@ func (w *watcher) withLog(err error) error {
 	if w.svc.Log == nil {
 		return err
 	}
-	if tail := lastLines(w.svc.Log(), maxLog); tail != "" {
+	if tail := ferryman.LastLines(w.svc.Log(), maxLog); tail != "" {
 		return fmt.Errorf("%w; its log ends with:\n%s", err, tail)
 	}
 	return err

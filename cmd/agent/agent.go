@@ -38,18 +38,24 @@ func agentCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = a.Run(c.Context())
-			if errors.Is(err, agent.ErrRestart) {
+			switch err := a.Run(c.Context()); {
+			case errors.Is(err, agent.ErrRestart):
 				return exitStatus{code: exitRestart}
-			}
-			if errors.Is(err, agent.ErrDeparted) {
-				// systemd takes one that ends before it was ready for a failure, and starts it again.
+			case errors.Is(err, agent.ErrStopped):
+				return exitStatus{code: exitStay}
+			case errors.Is(err, agent.ErrDeparted):
+				// systemd takes one that ends before it was ready for a failure, whatever its status.
 				_ = systemd.Ready()
 				_ = systemd.Say(err.Error())
-				fmt.Fprintln(c.ErrOrStderr(), "ferryman:", err)
-				return nil // it is over, and not to be started again
+				if agent.IsRelease(cfg) {
+					// No release's word alone keeps a host down: the installed agent is started next, and finds the same.
+					fmt.Fprintln(c.ErrOrStderr(), "ferryman:", err)
+					return nil
+				}
+				return exitStatus{exitStay, err}
+			default:
+				return err
 			}
-			return err
 		}}
 	configFlag(c, &path)
 	return c

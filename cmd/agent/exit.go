@@ -22,6 +22,7 @@ const (
 	exitUnreachable = 3
 	exitRefused     = 4
 	exitRestart     = ferryman.ExitRestart
+	exitStay        = ferryman.ExitStay
 )
 
 // meaning is an exit status in words.
@@ -39,6 +40,7 @@ func exitStatuses() []meaning {
 		{exitUnreachable, "the agent, or the cluster's leader, does not answer"},
 		{exitRefused, "the cluster refused it, and says why; nothing was changed"},
 		{exitRestart, "`ferryman agent` only: whoever started the agent is to start it again"},
+		{exitStay, "`ferryman agent` only: it is to stay down, as its node left the cluster, or a person said `ferryman stop`"},
 	}
 }
 

@@ -35,7 +35,9 @@ func TestScript(t *testing.T) {
 				env.Setenv(name, port.Free())
 			}
 			env.Setenv("NO_COLOR", "1")
-			return nil
+			program, err := exec.LookPath("ferryman")
+			env.Setenv("PROGRAM", program)
+			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until},
 	})

@@ -38,7 +38,7 @@ func TestExitCode(t *testing.T) {
 func TestExitStatusesAreExplained(t *testing.T) {
 	t.Parallel()
 	topic := exitCodesTopic().Long
-	for _, code := range []int{exitOK, exitFailed, exitUsage, exitUnreachable, exitRefused, exitRestart} {
+	for _, code := range []int{exitOK, exitFailed, exitUsage, exitUnreachable, exitRefused, exitRestart, exitStay} {
 		if !strings.Contains(topic, fmt.Sprintf("\n  %2d  ", code)) {
 			t.Errorf("%d is not explained in\n%s", code, topic)
 		}

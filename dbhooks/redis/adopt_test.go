@@ -17,6 +17,17 @@ import (
 	"ferryman/demo/port"
 )
 
+// byHand is where a server is to be, and the command with which its user runs it there.
+func byHand(t *testing.T, program string) (cfg dbhooks.Config, command []string) {
+	t.Helper()
+	cfg = dbhooks.Config{Address: port.Free(), Dir: t.TempDir(), Program: program}
+	host, number, err := net.SplitHostPort(cfg.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg, []string{program, "--bind", host, "--port", number}
+}
+
 // run starts a server of any command and waits for it. It is ended by the function that is returned, or by the test's end.
 func run(t *testing.T, e dbhooks.Engine, dir string, command ...string) (stop func()) {
 	t.Helper()
@@ -62,14 +73,9 @@ func TestDataFromBeforeAreAdopted(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			cfg := dbhooks.Config{Address: port.Free(), Dir: dir, Program: program}
-			host, number, err := net.SplitHostPort(cfg.Address)
-			if err != nil {
-				t.Fatal(err)
-			}
+			cfg, command := byHand(t, program)
 			e := redis.New(cfg)
-			stop := run(t, e, dir, append([]string{program, "--bind", host, "--port", number}, tt.own...)...)
+			stop := run(t, e, cfg.Dir, append(command, tt.own...)...)
 			look := func(what string, want ferryman.Instance) {
 				t.Helper()
 				in, err := e.Status(t.Context())
@@ -96,7 +102,7 @@ func TestDataFromBeforeAreAdopted(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				stop = run(t, e, dir, command.Exec...)
+				stop = run(t, e, cfg.Dir, command.Exec...)
 			}
 			if err := c.Set(t.Context(), "mine", "1", 0).Err(); err != nil {
 				t.Fatal(err)
@@ -136,14 +142,9 @@ func TestDataFromBeforeAreSetAside(t *testing.T) {
 	var engines []*redis.Engine
 	var configs []dbhooks.Config
 	for _, key := range []string{"theirs", "mine"} {
-		dir := t.TempDir()
-		cfg := dbhooks.Config{Address: port.Free(), Dir: dir, Program: program}
-		host, number, err := net.SplitHostPort(cfg.Address)
-		if err != nil {
-			t.Fatal(err)
-		}
+		cfg, command := byHand(t, program)
 		e := redis.New(cfg)
-		run(t, e, dir, program, "--bind", host, "--port", number)
+		run(t, e, cfg.Dir, command...)
 		c := client(cfg)
 		if err := errors.Join(c.Set(t.Context(), key, "1", 0).Err(), c.Close()); err != nil {
 			t.Fatal(err)

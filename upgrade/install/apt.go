@@ -47,7 +47,7 @@ func (a Apt) places() (locks []string, database string) {
 func (a Apt) broken(ctx context.Context) (string, error) {
 	out, err := run(ctx, a.Host, "", "dpkg", "--audit")
 	if out = strings.TrimSpace(out); out != "" {
-		out = fmt.Sprintf("dpkg --audit says: %s\nmend it first: dpkg --configure -a, and apt-get -f install", tail(out))
+		out = fmt.Sprintf("dpkg --audit says: %s\nmend it first: dpkg --configure -a, and apt-get -f install", ferryman.LastLines(out, maxTail))
 	}
 	return out, err
 }

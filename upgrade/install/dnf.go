@@ -122,7 +122,7 @@ func (d Dnf) install(ctx context.Context, p ferryman.Package, paths []string, ow
 	}
 	// rpm does not wait for the disk, nor can what it left half done be told: until all is on the disk the package counts as not installed.
 	mark := d.mark(p.Name)
-	if err := errors.Join(os.WriteFile(mark, []byte(p.Version+"\n"), 0o644), syncDir(mark), syncDir(string(d.Keep))); err != nil {
+	if err := WriteFile(mark, []byte(p.Version+"\n"), 0o644); err != nil {
 		return err
 	}
 	if _, err := d.Host.Run(ctx, "", "env", append([]string{"SYSTEMD_OFFLINE=1", "rpm"}, args...)...); err != nil {
@@ -165,13 +165,17 @@ func (d Dnf) removes(ctx context.Context, paths []string, own []ferryman.Package
 }
 
 func (d Dnf) hold(_ context.Context, own []ferryman.Package) error {
-	raw, err := os.ReadFile(d.Config)
+	path, err := filepath.EvalSymlinks(d.Config)
 	if err != nil {
 		return err
 	}
-	next := holding(string(raw), own)
-	if next == string(raw) {
-		return nil
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
 	}
-	return replace(d.Config, []byte(next))
+	info, err := os.Stat(path)
+	if next := holding(string(raw), own); err == nil && next != string(raw) {
+		err = WriteFile(path, []byte(next), info.Mode().Perm())
+	}
+	return err
 }

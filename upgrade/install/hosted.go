@@ -14,6 +14,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"ferryman"
 )
 
 // OnHost is the Host that this process runs on.
@@ -33,7 +35,7 @@ func (OnHost) Run(ctx context.Context, dir, program string, args ...string) (str
 	cmd.Stdout, cmd.Stderr = &out, (*aside)(&out)
 	err := cmd.Run()
 	if err != nil {
-		if said := tail(out.both.String()); said != "" {
+		if said := ferryman.LastLines(out.both.String(), maxTail); said != "" {
 			err = fmt.Errorf("%w: %s", err, said)
 		}
 	}
@@ -124,16 +126,3 @@ func run(ctx context.Context, h Host, dir, program string, args ...string) (stri
 
 // maxTail is how much of what a package manager printed goes into an error, which is committed in Raft.
 const maxTail = 1200
-
-// tail is the last whole lines of a text.
-func tail(text string) string {
-	text = strings.ToValidUTF8(strings.TrimSpace(text), "?")
-	if len(text) <= maxTail {
-		return text
-	}
-	text = text[len(text)-maxTail:]
-	if _, rest, ok := strings.Cut(text, "\n"); ok {
-		return strings.ToValidUTF8(rest, "")
-	}
-	return strings.ToValidUTF8(text, "")
-}

@@ -97,47 +97,28 @@ func (k Keep) verify(p ferryman.Package, files []KeptFile) ([]string, error) {
 }
 
 // put keeps the files that fill brings into a directory.
-func (k Keep) put(p ferryman.Package, fill func(dir string) ([]KeptFile, error)) (err error) {
-	if err := os.MkdirAll(string(k), 0o755); err != nil {
-		return err
-	}
-	tmp, err := os.MkdirTemp(string(k), tempPrefix)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(tmp))
+func (k Keep) put(p ferryman.Package, fill func(dir string) ([]KeptFile, error)) error {
+	return makeDir(k.dir(p), func(dir string) (err error) {
+		kept := Kept{Package: p, Time: time.Now().UTC()}
+		if kept.Files, err = fill(dir); err != nil {
+			return err
 		}
-	}()
-	if err := os.Chmod(tmp, 0o755); err != nil {
-		return err
-	}
-	kept := Kept{Package: p, Time: time.Now().UTC()}
-	if kept.Files, err = fill(tmp); err != nil {
-		return err
-	}
-	for i := range kept.Files {
-		f := &kept.Files[i]
-		path := filepath.Join(tmp, f.File)
-		if f.SHA256, f.Size, err = hashFile(path); err == nil {
-			err = errors.Join(os.Chmod(path, 0o644), syncDir(path)) // a file is synced as a directory is
+		for i := range kept.Files {
+			f := &kept.Files[i]
+			path := filepath.Join(dir, f.File)
+			if f.SHA256, f.Size, err = hashFile(path); err == nil {
+				err = errors.Join(os.Chmod(path, 0o644), syncDir(path)) // a file is synced as a directory is
+			}
+			if err != nil {
+				return err
+			}
 		}
+		raw, err := json.Marshal(kept)
 		if err != nil {
 			return err
 		}
-	}
-	raw, err := json.Marshal(kept)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(tmp, keptName), append(raw, '\n'), 0o644); err != nil {
-		return err
-	}
-	if err := errors.Join(syncDir(filepath.Join(tmp, keptName)), syncDir(tmp), os.RemoveAll(k.dir(p)), os.Rename(tmp, k.dir(p))); err != nil {
-		return err
-	}
-	return syncDir(string(k))
+		return WriteFile(filepath.Join(dir, keptName), append(raw, '\n'), 0o644)
+	})
 }
 
 // prune deletes what is kept of a package's other versions until count are left, oldest first, and what was cut off in the middle.

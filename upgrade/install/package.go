@@ -87,41 +87,18 @@ func (s *Store) stagePackage(ctx context.Context, engine, version string, r ferr
 		return in, err
 	}
 	in := Installed{Engine: engine, Version: version, SHA256: sha, Package: &p, Time: time.Now().UTC()}
-	if in.Path, err = s.placeLinks(in); err != nil {
+	in.Path, err = s.place(in, func(dir string) error {
+		about, err := json.Marshal(map[string]string{"version": version})
+		if err != nil {
+			return err
+		}
+		return errors.Join(WriteFile(filepath.Join(dir, aboutName), about, 0o644), os.Symlink(programs, filepath.Join(dir, programsDir)))
+	})
+	if err != nil {
 		return Installed{}, err
 	}
 	s.log.Info("release staged", "engine", engine, "version", version, "package", p.Name, "of", p.Version, "path", in.Path)
 	return in, nil
-}
-
-func (s *Store) placeLinks(in Installed) (path string, err error) {
-	dir := s.engineDir(in.Engine)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	tmp, err := os.MkdirTemp(dir, tempPrefix)
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(tmp))
-		}
-	}()
-	about, err := json.Marshal(map[string]string{"version": in.Version})
-	if err == nil {
-		err = os.Chmod(tmp, 0o755)
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(tmp, aboutName), about, 0o644)
-	}
-	if err == nil {
-		err = os.Symlink(programs, filepath.Join(tmp, programsDir))
-	}
-	if err != nil {
-		return "", err
-	}
-	return s.settle(tmp, in)
 }
 
 // whole tells whether a package can be switched to: it is kept, or it is what the host has.

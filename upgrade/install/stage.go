@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -56,7 +55,20 @@ func (s *Store) stage(ctx context.Context, engine, version string, a ferryman.Ar
 	}
 	defer artefact.Close()
 	in = Installed{Engine: engine, Version: version, SHA256: sha, Size: a.Size, Time: time.Now().UTC()}
-	if in.Path, err = s.place(ctx, artefact, in); err != nil {
+	in.Path, err = s.place(in, func(dir string) error {
+		room, err := free(s.base)
+		if err != nil {
+			return err
+		}
+		if err := unpack(ctx, artefact, dir, s.limits, room); err != nil {
+			return err
+		}
+		if err := s.check(ctx, engine, version, dir); err != nil {
+			return fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+		return nil
+	})
+	if err != nil {
 		if errors.Is(err, ErrRefused) {
 			s.discard(sha)
 		}
@@ -67,51 +79,15 @@ func (s *Store) stage(ctx context.Context, engine, version string, a ferryman.Ar
 	return in, nil
 }
 
-// place unpacks beside the final place, marks what is whole, and only then gives it its name.
-func (s *Store) place(ctx context.Context, artefact io.Reader, in Installed) (path string, err error) {
-	dir := s.engineDir(in.Engine)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	tmp, err := os.MkdirTemp(dir, tempPrefix)
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(tmp))
+// place has a release's directory filled, and marks it as whole.
+func (s *Store) place(in Installed, fill func(dir string) error) (path string, err error) {
+	path = filepath.Join(s.engineDir(in.Engine), releaseName(in.Version, in.SHA256))
+	return path, makeDir(path, func(dir string) error {
+		if err := fill(dir); err != nil {
+			return err
 		}
-	}()
-	if err := os.Chmod(tmp, 0o755); err != nil { // MkdirTemp keeps it private, but the database may run as another user
-		return "", err
-	}
-	room, err := free(s.base)
-	if err != nil {
-		return "", err
-	}
-	if err := unpack(ctx, artefact, tmp, s.limits, room); err != nil {
-		return "", err
-	}
-	if err := s.check(ctx, in.Engine, in.Version, tmp); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrRefused, err)
-	}
-	return s.settle(tmp, in)
-}
-
-// settle marks a directory as whole, and gives it its name.
-func (s *Store) settle(tmp string, in Installed) (path string, err error) {
-	if err := writeMark(tmp, in); err != nil {
-		return "", err
-	}
-	dir := s.engineDir(in.Engine)
-	path = filepath.Join(dir, releaseName(in.Version, in.SHA256))
-	if err := os.RemoveAll(path); err != nil { // it has no sound mark, or we were not here
-		return "", err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return "", err
-	}
-	return path, syncDir(dir)
+		return writeMark(dir, in)
+	})
 }
 
 func writeMark(dir string, in Installed) error {
@@ -124,5 +100,5 @@ func writeMark(dir string, in Installed) error {
 		return err
 	}
 	_, err = f.Write(append(raw, '\n'))
-	return errors.Join(err, f.Sync(), f.Close(), syncDir(dir))
+	return errors.Join(err, f.Sync(), f.Close())
 }

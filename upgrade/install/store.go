@@ -217,12 +217,3 @@ func (s *Store) List(engine string) ([]Installed, error) {
 	}
 	return all, nil
 }
-
-// syncDir makes the names in a directory durable.
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

@@ -41,6 +41,14 @@ type Trial struct {
 // Open tells that the release is current, and still to prove itself.
 func (t Trial) Open() bool { return t.Step != 0 && t.PutBack == "" }
 
+// Digest is what a document knows the release by; empty for what the host has installed. No package is ever on trial.
+func (t Trial) Digest() string {
+	if t.SHA256 == "" {
+		return ""
+	}
+	return Installed{SHA256: t.SHA256}.Release().Digest()
+}
+
 // maxStarts is how often a release on trial is started. One end may be anyone's doing; two are the release's.
 const maxStarts = 2
 
@@ -71,22 +79,23 @@ func (s *Store) Try(ctx context.Context, engine, version, digest string, step ui
 		return fail(err)
 	}
 	open, err := s.Trial(engine)
-	if err != nil {
-		return fail(err)
+	onTrial := open.Open()
+	if err != nil { // the record is about to be written anew
+		onTrial = s.leadsBack(engine)
 	}
 	back, err := s.target(engine, backLink)
 	if err != nil {
 		return fail(err)
 	}
 	switch {
-	case open.Open() && back == name:
+	case onTrial && back == name:
 		// The way back is there already, and needs no trial.
 		if err := os.Rename(filepath.Join(s.engineDir(engine), backLink), filepath.Join(s.engineDir(engine), currentLink)); err != nil {
 			return fail(err)
 		}
 		s.log.Info("release is gone back to", "engine", engine, "version", version, "from", now, "to", name)
 		return errors.Join(os.Remove(filepath.Join(s.engineDir(engine), trialFile)), syncDir(s.engineDir(engine)))
-	case open.Open():
+	case onTrial:
 		// What is current has proved nothing: it is no way back.
 	default:
 		// Before the record, so that a crash leaves nothing that looks like a trial that was put back.
@@ -113,7 +122,18 @@ func (s *Store) target(engine, link string) (string, error) {
 	return name, err
 }
 
-// Trial returns the newest trial of an engine, also one that was put back; the zero Trial when there is none, or when its switch was cut off.
+// leadsBack tells by the links alone whether what is current has still to prove itself.
+func (s *Store) leadsBack(engine string) bool {
+	back, err := os.Readlink(filepath.Join(s.engineDir(engine), backLink))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	now, nowErr := s.target(engine, currentLink)
+	return err != nil || nowErr != nil || back != now
+}
+
+// Trial returns the newest trial of an engine, also one that was put back; the zero Trial when there is none, or when its switch was cut off. A record
+// that cannot be read, or is of neither what is current nor a switch to it, is an error.
 func (s *Store) Trial(engine string) (Trial, error) {
 	raw, err := os.ReadFile(filepath.Join(s.engineDir(engine), trialFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -122,6 +142,9 @@ func (s *Store) Trial(engine string) (Trial, error) {
 	var t Trial
 	if err == nil {
 		err = json.Unmarshal(raw, &t)
+	}
+	if err == nil && t.Step == 0 && t.PutBack == "" {
+		err = errors.New("it names no step")
 	}
 	if err != nil {
 		return Trial{}, fmt.Errorf("read the trial of %s: %w", engine, err)
@@ -140,15 +163,22 @@ func (s *Store) Trial(engine string) (Trial, error) {
 		t.PutBack = "the release of before was put back, and why could not be written down"
 		return t, nil
 	}
+	if s.leadsBack(engine) {
+		return Trial{}, fmt.Errorf("read the trial of %s: it is of %s, and %s is current", engine, t.Version, now)
+	}
 	return Trial{}, nil
 }
 
 // Start counts a start of the program at an instant of CLOCK_BOOTTIME, and puts back what was there before when there were too many of them, or none led
-// anywhere in time. It returns the trial as it is then. Nothing happens where there is none.
+// anywhere in time, or when they cannot be counted. It returns the trial as it is then. Nothing happens where there is none. After an error, what is
+// current may be started for ever.
 func (s *Store) Start(engine, boot string, now time.Duration) (Trial, error) {
 	t, err := s.Trial(engine)
-	if err != nil || !t.Open() {
-		return t, err
+	if err != nil {
+		return s.startUnread(engine, err)
+	}
+	if !t.Open() {
+		return t, nil
 	}
 	last := t.Started
 	switch {
@@ -167,6 +197,25 @@ func (s *Store) Start(engine, boot string, now time.Duration) (Trial, error) {
 		return s.putBack(engine, t, fmt.Sprintf("its start could not be written down: %v", err))
 	}
 	return t, nil
+}
+
+// startUnread is Start where the record of the trial cannot be read. One that is open then cannot be counted.
+func (s *Store) startUnread(engine string, cause error) (Trial, error) {
+	if s.leadsBack(engine) {
+		var t Trial
+		if now, err := s.target(engine, currentLink); err == nil && now != asInstalled {
+			if in, err := s.installed(engine, now); err == nil {
+				t.Version, t.SHA256 = in.Version, in.SHA256
+			}
+		}
+		return s.putBack(engine, t, fmt.Sprintf("the record of its trial could not be used: %v", cause))
+	}
+	// What is current proved itself. Without the record, nobody knows any more what was put back before.
+	s.log.Error("the record of a trial that is over is removed, as it cannot be used", "engine", engine, "error", cause)
+	if err := os.Remove(filepath.Join(s.engineDir(engine), trialFile)); err != nil {
+		s.log.Warn("the record of a trial could not be removed", "engine", engine, "error", err)
+	}
+	return Trial{}, nil
 }
 
 // putBack is one rename; what is written down of it may be missing afterwards.
@@ -234,20 +283,7 @@ func (s *Store) saveTrial(engine string, t Trial) error {
 	if err != nil {
 		return err
 	}
-	dir := s.engineDir(engine)
-	tmp := filepath.Join(dir, tempPrefix+trialFile)
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(raw, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	if err := os.Rename(tmp, filepath.Join(dir, trialFile)); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return WriteFile(filepath.Join(s.engineDir(engine), trialFile), append(raw, '\n'), 0o644)
 }
 
 // Holds returns the release of the engine that a program belongs to, and whether there is one.

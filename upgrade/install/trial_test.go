@@ -174,6 +174,109 @@ func TestTrialOnAFullDisk(t *testing.T) {
 	currentIs(t, s, "2")
 }
 
+// A record that cannot be read counts nothing. What the links say is on trial is put back then; what they say proved itself stays, and the next trial
+// is one like any other.
+func TestTrialWhoseRecordCannotBeRead(t *testing.T) {
+	t.Parallel()
+	const why = "the record of its trial could not be used"
+	for state, play := range map[string]struct {
+		before func(t *testing.T, s *install.Store, dir string)
+		after  func(t *testing.T, s *install.Store)
+	}{
+		"on trial": {
+			func(t *testing.T, s *install.Store, _ string) { began(t, s, "a", 1, "") },
+			func(t *testing.T, s *install.Store) {
+				began(t, s, "a", 2, why)
+				if trial, err := s.Trial("ferryman"); err == nil && trial.Version != "2" {
+					t.Errorf("got %+v; want that 2 was put back", trial)
+				}
+			},
+		},
+		"on trial, and a switch back comes before a start": {
+			func(t *testing.T, s *install.Store, _ string) { began(t, s, "a", 1, "") },
+			func(t *testing.T, s *install.Store) { try(t, s, "1", 9) },
+		},
+		"what the host has installed is on trial": {
+			func(t *testing.T, s *install.Store, _ string) { try(t, s, "", 9) },
+			func(t *testing.T, s *install.Store) { began(t, s, "a", 1, why) },
+		},
+		"cut off before the switch": {
+			func(t *testing.T, _ *install.Store, dir string) {
+				one, err := os.Readlink(filepath.Join(dir, "back"))
+				must(t, errors.Join(err, relink(filepath.Join(dir, "current"), one)))
+			},
+			func(t *testing.T, s *install.Store) { began(t, s, "a", 1, "") },
+		},
+		"put back": {
+			func(t *testing.T, s *install.Store, _ string) {
+				began(t, s, "a", 1, "")
+				began(t, s, "a", time.Hour, "not back in its cluster")
+			},
+			func(t *testing.T, s *install.Store) { began(t, s, "a", time.Hour, "") },
+		},
+		"none is open": {
+			func(t *testing.T, s *install.Store, _ string) {
+				try(t, s, "1", 9)
+				try(t, s, "", 10)
+				must(t, s.Confirm("ferryman"))
+				try(t, s, "1", 11)
+				must(t, s.Confirm("ferryman"))
+			},
+			func(t *testing.T, s *install.Store) { began(t, s, "a", 1, "") },
+		},
+	} {
+		for damage, text := range map[string]string{
+			"cut off": `{"version":"2","sha`, "empty": "", "without a step": "{}", "a directory": "dir",
+		} {
+			t.Run(state+", "+damage, func(t *testing.T) {
+				t.Parallel()
+				s, dir := tried(t)
+				play.before(t, s, dir)
+				record := filepath.Join(dir, "trial.json")
+				if err := os.Remove(record); err != nil && !errors.Is(err, os.ErrNotExist) {
+					t.Fatal(err)
+				}
+				if text == "dir" {
+					must(t, os.Mkdir(record, 0o755))
+				} else {
+					must(t, os.WriteFile(record, []byte(text), 0o644))
+				}
+				play.after(t, s)
+				currentIs(t, s, "1")
+				if _, err := s.Start("ferryman", "b", 1); err != nil {
+					t.Fatal(err)
+				}
+				currentIs(t, s, "1")
+				try(t, s, "2", 12)
+				began(t, s, "b", 2, "")
+				currentIs(t, s, "2")
+			})
+		}
+	}
+}
+
+// A record of a third release, whose switch was cut off, does not let what is on trial run uncounted.
+func TestTrialOfAThirdReleaseIsCutOff(t *testing.T) {
+	t.Parallel()
+	s, dir := tried(t)
+	two, err := os.Readlink(filepath.Join(dir, "current"))
+	must(t, err)
+	try(t, s, "", 9)
+	must(t, relink(filepath.Join(dir, "current"), two))
+	began(t, s, "a", 1, "could not be used")
+	currentIs(t, s, "1")
+}
+
+// Where nothing can be put back, whoever starts the program is told.
+func TestTrialCannotEnd(t *testing.T) {
+	t.Parallel()
+	s, dir := tried(t)
+	must(t, errors.Join(os.WriteFile(filepath.Join(dir, "trial.json"), nil, 0o644), os.Remove(filepath.Join(dir, "back")), os.Mkdir(filepath.Join(dir, "back"), 0o755)))
+	if trial, err := s.Start("ferryman", "a", 1); err == nil {
+		t.Errorf("got %+v, want an error", trial)
+	}
+}
+
 // A power cut between any two of a switch's writes leaves no trial that nobody
 // began, and the next attempt brings it about.
 func TestTrialIsCutOff(t *testing.T) {
