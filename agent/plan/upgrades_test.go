@@ -56,6 +56,12 @@ func TestRolloutBegins(t *testing.T) {
 	thrice := func(x *sit, op ferryman.Op, name string) *sit {
 		return x.failed(op, name, ago(time.Minute)).failed(op, name, ago(time.Minute)).failed(op, name, ago(time.Minute))
 	}
+	agentsOf := func(x *sit) *sit {
+		for i := range x.s.Ledger {
+			x.s.Ledger[i].Args.Engine = ferryman.AgentEngine
+		}
+		return x
+	}
 	stale := func(x *sit) *sit { // generation 3 came while generation 2 is carried
 		return x.document(func(d *ferryman.Document) { d.Generation, d.Database.Version = 3, "3" })
 	}
@@ -76,6 +82,7 @@ func TestRolloutBegins(t *testing.T) {
 		{"and then the part has failed", thrice(staging(), ferryman.OpStage, "n1"), "part database reverting; stage n2 2; stage n3 2", ""},
 		{"an instance that could not be asked proves nothing", thrice(others(calm(3).upgrade()), ferryman.OpPreflight, "n2"), "preflight n2 2", ""},
 		{"until progressDeadline", thrice(slow(others(calm(3).upgrade())), ferryman.OpPreflight, "n2"), "part database reverting", ""},
+		{"an agent that cannot be staged says nothing of the database's release", agentsOf(thrice(staging(), ferryman.OpStage, "n1")), "stage n1 2; stage n2 2; stage n3 2", ""},
 		{"attempts before this rollout do not count", thrice(calm(3), ferryman.OpPreflight, "n2").upgrade(), "preflight n1 2; preflight n2 2; preflight n3 2", ""},
 		{"a pause comes first", paused(staging()), "", "paused"},
 		{"so does the document's", staging().document(func(d *ferryman.Document) { d.Paused = true }), "", "paused"},
