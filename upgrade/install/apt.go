@@ -508,6 +508,9 @@ func (a Apt) fetcher(ctx context.Context) func(dir string, p ferryman.Package) (
 		_, failed := a.run(ctx, dir, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", p.Name+"="+p.Version)
 		if failed != nil {
 			now, err := a.Installed(ctx, p.Name)
+			if strings.Contains(failed.Error(), "Hash Sum mismatch") {
+				failed = fmt.Errorf("a source of this host serves another file than its own index says: mend the source; %w", failed)
+			}
 			if err != nil || now != p.Version {
 				return "", failed
 			}
