@@ -28,12 +28,6 @@ func buildOf(version string) string {
 	return "7.0.15-u" + strings.TrimPrefix(version, "5:7.0.15-1~deb12u")
 }
 
-// packagedFiles are what a person writes on a host, beside the packages.
-var packagedFiles = map[string]string{
-	"/etc/ferryman/agent.yaml": strings.TrimSpace(hostFiles["/etc/ferryman/agent.yaml"]) + "\n",
-	"/etc/ferryman/password":   password + "\n",
-}
-
 // packaged is a lab whose hosts have the package of Ferryman and that of Redis,
 // and take no desired state that is not signed.
 type packaged struct {
@@ -44,30 +38,20 @@ type packaged struct {
 // setUp does on each host what docs/OPERATIONS.md has a person do.
 func (p *packaged) setUp(t *testing.T) {
 	t.Helper()
-	debs, err := filepath.Glob(filepath.Join(os.Getenv("LAB_PACKAGES"), "first", "*.deb"))
-	if err != nil || len(debs) != 1 {
-		t.Fatalf("packages of ferryman: got %v, %v; want one", debs, err)
-	}
-	const apt = "DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "
-	p.copy(t, "api", "/srv/ferryman.deb", debs[0])
-	p.run(t, "api", apt+"/srv/ferryman.deb >/dev/null 2>&1; cd /etc/ferryman; ferryman desired keygen --out release >/dev/null")
-	p.put(t, "api", map[string]string{
-		"/etc/ferryman/api-server.yaml":          "{listen: \"10.78.0.2:7480\", file: /etc/ferryman/desired.json}\n",
-		"/etc/systemd/system/api-server.service": strings.ReplaceAll(serverFiles["/etc/systemd/system/api-server.service"], "/usr/local/bin", "/usr/bin"),
-	})
+	server := maps.Clone(serverFiles)
+	server["/etc/ferryman/api-server.yaml"] = strings.ReplaceAll(server["/etc/ferryman/api-server.yaml"], "desired.yaml", "desired.json")
+	p.serve(t, server)
+	p.run(t, "api", "cd /etc/ferryman; ferryman desired keygen --out release >/dev/null")
 	p.publish(t, olderRedis)
-	p.run(t, "api", "systemctl daemon-reload && systemctl enable --now api-server")
-	key := filepath.Join(p.lab(t, "root", "api"), "/etc/ferryman/release.pub")
-	for _, h := range labHosts {
-		p.copy(t, h, "/srv/ferryman.deb", debs[0])
-		p.run(t, h, apt+"redis-server="+olderRedis+" redis-tools="+olderRedis+" /srv/ferryman.deb >/dev/null 2>&1")
-		p.put(t, h, packagedFiles)
-		p.copy(t, h, "/etc/ferryman/release.pub", key)
-		p.put(t, h, map[string]string{"/etc/ferryman/agent.d/trust.yaml": "source: {trusted_keys: [/etc/ferryman/release.pub]}\n"})
-		p.run(t, h, `chgrp ferryman /etc/ferryman/* /etc/ferryman/agent.d/*; chmod go-w /etc/ferryman/*
-			ferryman setup >/dev/null && systemctl stop redis-server && rm -f /var/lib/redis/*`)
+	p.run(t, "api", startServer)
+	key, err := os.ReadFile(filepath.Join(p.lab(t, "root", "api"), "/etc/ferryman/release.pub"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	p.found(t)
+	files := maps.Clone(hostFiles)
+	files["/etc/ferryman/release.pub"] = string(key)
+	files["/etc/ferryman/agent.d/trust.yaml"] = "source: {trusted_keys: [/etc/ferryman/release.pub]}\n"
+	p.install(t, "redis-server="+olderRedis+" redis-tools="+olderRedis, files)
 }
 
 // publish signs a document that wants a version.
@@ -81,11 +65,11 @@ func (p *packaged) publish(t *testing.T, version string) {
 	p.put(t, "api", map[string]string{"/etc/ferryman/desired.yaml": fmt.Sprintf(`
 cluster: orders
 generation: %d
-nodes: 3
+nodes: %d
 database: {engine: redis, version: %s, failover: {mode: automatic, leaseTTL: %s}}
 rollout: {canary: 0, minHealthy: 2s}
 releases:
-%s`, p.generation, buildOf(version), labLease, &releases)})
+%s`, p.generation, len(labHosts), buildOf(version), labLease, &releases)})
 	p.run(t, "api", "cd /etc/ferryman && ferryman desired sign --key release desired.yaml >next.json && mv next.json desired.json")
 }
 
@@ -186,14 +170,11 @@ func agentStarts(r ferryman.Report, since uint64) map[string]int {
 // Three hosts with Debian's Redis are carried from one version of its package to
 // another, by root's own unit on each, and are not where that cannot go well.
 func TestReleasesThatArePackages(t *testing.T) {
-	if os.Getenv("LAB_PACKAGES") == "" {
-		t.Skip("installs packages on hosts with systemd; scripts/lab/test makes both and runs this")
-	}
 	p := &packaged{site: newSite(t)}
 	began := time.Now()
 	p.setUp(t)
 	p.whole(t)
-	t.Logf("three hosts with packages and signed documents are a cluster after %s", time.Since(began).Round(100*time.Millisecond))
+	t.Logf("%d hosts with packages and signed documents are a cluster after %s", len(labHosts), time.Since(began).Round(100*time.Millisecond))
 	e := recording(t, p.report, "a", acknowledged, openLocked)
 	for _, scene := range []struct {
 		name string
