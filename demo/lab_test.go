@@ -351,6 +351,7 @@ func TestHostsWithSystemd(t *testing.T) {
 		play func(*testing.T, *everyone)
 	}{
 		{"reboot", s.restarts},
+		{"reboot of the primary's host", s.primaryRestarts},
 		{"kill", s.killed},
 		{"cut", s.cutOff},
 		{"no api-server", s.withoutServer},
@@ -371,20 +372,57 @@ func (s site) restarts(t *testing.T, e *everyone) {
 	before := s.whole(t)
 	at := time.Now()
 	host := others(before)[0]
-	old := statusOf(t, before, host)
-	_, _ = s.try(host, "systemctl", "reboot") // which may end the command before it answers
-	eventually(t, "another agent answers", func() error {
-		r, err := s.report(t.Context())
-		if err == nil && statusOf(t, r, host).BootID == old.BootID {
-			err = errors.New("it is still that of before")
-		}
-		return err
-	})
+	_, away := s.reboot(t, before, host)
 	after := s.whole(t)
 	if got, want := after.State.Primary.Epoch, before.State.Primary.Epoch; got != want {
 		t.Errorf("the restart of a replica's host led to epoch %d after %d\n%s", got, want, history(after))
 	}
-	t.Logf("%s was away for %s; the longest time without a write was %s", host, time.Since(at).Round(100*time.Millisecond), s.gapSince(e, at))
+	t.Logf("%s voted again after %s; the longest time without a write was %s", host, away, s.gapSince(e, at))
+}
+
+// primaryRestarts restarts the primary's host, which hands over first.
+func (s site) primaryRestarts(t *testing.T, e *everyone) {
+	before := s.whole(t)
+	at := time.Now()
+	host := primaryHost(before)
+	after, away := s.reboot(t, before, host)
+	if got, want := after.State.Primary.Epoch, before.State.Primary.Epoch+1; got != want || primaryHost(after) == host {
+		t.Errorf("%s is the primary of epoch %d; want another than %s, of epoch %d\n%s", primaryHost(after), got, host, want, history(after))
+	}
+	s.returned(t, host, after)
+	t.Logf("%s after %s, which voted again after %s, and was whole after %s; no write was acknowledged for %s", primaryHost(after), host, away,
+		time.Since(at).Round(100*time.Millisecond), s.gapSince(e, at))
+}
+
+// reboot restarts a host calmly, and waits until it votes again and its database
+// runs: as a replica, unless it is the primary's.
+func (s site) reboot(t *testing.T, before ferryman.Report, host string) (seen ferryman.Report, away time.Duration) {
+	t.Helper()
+	m, _ := before.State.Member(host)
+	old, at := statusOf(t, before, host), time.Now()
+	_, _ = s.try(host, "systemctl", "reboot") // which may end the command before it answers
+	eventually(t, host+" votes again, with its database", func() error {
+		r, err := s.report(t.Context())
+		if err != nil {
+			return err
+		}
+		seen = r
+		n := r.View.Nodes[m.ID]
+		if n.Status.BootID == old.BootID || !n.CaughtUp || r.View.Raft[m.ID] != ferryman.Voter {
+			return fmt.Errorf("its agent of boot %s has caught up: %v; it is a %s", n.Status.BootID, n.CaughtUp, r.View.Raft[m.ID])
+		}
+		if away == 0 {
+			away = time.Since(at).Round(100 * time.Millisecond)
+		}
+		if db := n.Status.Services[0]; !db.Unit.Active || db.Unit.StartID == old.Services[0].Unit.StartID || !db.Instance.Running {
+			return fmt.Errorf("its database does not run: %s", db.Instance.Reason)
+		}
+		return nil
+	})
+	if db := seen.View.Nodes[m.ID].Status.Services[0].Instance; primaryHost(seen) != host && (db.Role != ferryman.RoleReplica || db.Writable) {
+		t.Errorf("the database of %s came up as a %s that accepts writes: %v", host, db.Role, db.Writable)
+	}
+	return seen, away
 }
 
 // killed takes the power from the primary's host, and gives it back.
