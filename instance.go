@@ -98,6 +98,9 @@ type UnitState struct {
 	// Unfit says why it may come up with writes that nobody gave it, so that no
 	// lease of its node is worth anything.
 	Unfit string `json:"unfit,omitempty"`
+	// Missing says why the service manager can neither start nor stop it, and what
+	// to do. The rest is then what was seen last.
+	Missing string `json:"missing,omitempty"`
 }
 
 // ServiceStatus is what a node reports of one of its services.

@@ -53,7 +53,7 @@ func (f *fleet) offer(t *testing.T, version, does string) {
 	if err := errors.Join(copyFile(filepath.Join(dir, "real"), real), os.WriteFile(filepath.Join(dir, "script"), []byte(agentSays+does+"\n"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	pack := exec.Command("sh", "-euc", lines+"; tar -czf release.tar.gz bin")
+	pack := exec.Command("sh", "-euc", lines+"; tar -c bin | gzip -1 >release.tar.gz")
 	pack.Dir = dir
 	if out, err := pack.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -64,7 +64,7 @@ func (f *fleet) offer(t *testing.T, version, does string) {
 		t.Fatal(err)
 	}
 	name := "/srv/ferryman-" + version + ".tar.gz"
-	for _, h := range []string{"n1", "n2", "n3"} {
+	for _, h := range labHosts {
 		if err := copyFile(filepath.Join(f.lab(t, "root", h), name), archive); err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +123,7 @@ func runs(t *testing.T, r ferryman.Report, version string) {
 // release that does not hold costs nothing but itself.
 func TestAgentsOnHosts(t *testing.T) {
 	s := newSite(t)
-	s.install(t)
+	s.form(t)
 	before := s.whole(t)
 	f := &fleet{site: s, doc: before.State.Accepted.Document, installed: statusOf(t, before, "n1").Agent.Version}
 	f.doc.Releases = map[string]ferryman.Release{}
@@ -182,7 +182,7 @@ func (f *fleet) powerCuts(t *testing.T) {
 			f.want(t, version, 2*time.Second)
 			host := ""
 			eventually(t, "a host is carried", func() error {
-				for _, h := range []string{"n1", "n2", "n3"} {
+				for _, h := range labHosts {
 					if _, err := f.try(h, "sh", "-c", "test "+cut.holds); err == nil {
 						host = h
 						return nil
@@ -246,7 +246,7 @@ func (f *fleet) unsound(t *testing.T) {
 // takes no room.
 func (f *fleet) fullDisk(t *testing.T) {
 	f.rests(t)
-	for _, h := range []string{"n1", "n2", "n3"} {
+	for _, h := range labHosts {
 		f.run(t, h, `systemctl stop ferryman
 			mv /var/lib/ferryman /var/lib/disk && mkdir /var/lib/ferryman
 			mount -t tmpfs -o size=160m tmpfs /var/lib/ferryman
@@ -258,7 +258,7 @@ func (f *fleet) fullDisk(t *testing.T) {
 	f.want(t, "0.4.0", 0)
 	host := ""
 	eventually(t, "a disk is full", func() error {
-		for _, h := range []string{"n1", "n2", "n3"} {
+		for _, h := range labHosts {
 			if _, err := f.try(h, "sh", "-c", "test -e /var/lib/ferryman/full"); err == nil {
 				host = h
 				return nil

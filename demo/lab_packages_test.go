@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,19 +20,15 @@ import (
 const (
 	olderRedis  = "5:7.0.15-1~deb12u7"
 	newerRedis  = "5:7.0.15-1~deb12u10"
-	brokenRedis = "5:7.0.15-1~deb12u8" // made by brokenPackages
+	brokenRedis = "5:7.0.15-1~deb12u8" // this, and the next two, are made by morePackages
+	otherRedis  = "5:7.0.15-1~deb12u9"
+	oldRedis    = "5:6.0.16-1~deb12u1"
 	absentRedis = "5:7.0.15-1~deb12u99"
 )
 
 // buildOf is what a version of redis-server goes by in a desired state.
 func buildOf(version string) string {
-	return "7.0.15-u" + strings.TrimPrefix(version, "5:7.0.15-1~deb12u")
-}
-
-// packagedFiles are what a person writes on a host, beside the packages.
-var packagedFiles = map[string]string{
-	"/etc/ferryman/agent.yaml": strings.TrimSpace(hostFiles["/etc/ferryman/agent.yaml"]) + "\n",
-	"/etc/ferryman/password":   password + "\n",
+	return strings.NewReplacer("5:", "", "-1~deb12", "-").Replace(version)
 }
 
 // packaged is a lab whose hosts have the package of Ferryman and that of Redis,
@@ -39,53 +36,53 @@ var packagedFiles = map[string]string{
 type packaged struct {
 	site
 	generation uint64
+	version    string // that was published last
+	restarts   int
+	agent      string // the entry of a release that all agents are to be, "" for what is installed
+	mend       func(*testing.T)
 }
 
 // setUp does on each host what docs/OPERATIONS.md has a person do.
 func (p *packaged) setUp(t *testing.T) {
 	t.Helper()
-	debs, err := filepath.Glob(filepath.Join(os.Getenv("LAB_PACKAGES"), "first", "*.deb"))
-	if err != nil || len(debs) != 1 {
-		t.Fatalf("packages of ferryman: got %v, %v; want one", debs, err)
-	}
-	const apt = "DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "
-	p.copy(t, "api", "/srv/ferryman.deb", debs[0])
-	p.run(t, "api", apt+"/srv/ferryman.deb >/dev/null 2>&1; cd /etc/ferryman; ferryman desired keygen --out release >/dev/null")
-	p.put(t, "api", map[string]string{
-		"/etc/ferryman/api-server.yaml":          "{listen: \"10.78.0.2:7480\", file: /etc/ferryman/desired.json}\n",
-		"/etc/systemd/system/api-server.service": strings.ReplaceAll(serverFiles["/etc/systemd/system/api-server.service"], "/usr/local/bin", "/usr/bin"),
-	})
+	server := maps.Clone(serverFiles)
+	server["/etc/ferryman/api-server.yaml"] = strings.ReplaceAll(server["/etc/ferryman/api-server.yaml"], "desired.yaml", "desired.json")
+	p.serve(t, server)
+	p.run(t, "api", "cd /etc/ferryman; ferryman desired keygen --out release >/dev/null")
 	p.publish(t, olderRedis)
-	p.run(t, "api", "systemctl daemon-reload && systemctl enable --now api-server")
-	key := filepath.Join(p.lab(t, "root", "api"), "/etc/ferryman/release.pub")
-	for _, h := range labHosts {
-		p.copy(t, h, "/srv/ferryman.deb", debs[0])
-		p.run(t, h, apt+"redis-server="+olderRedis+" redis-tools="+olderRedis+" /srv/ferryman.deb >/dev/null 2>&1")
-		p.put(t, h, packagedFiles)
-		p.copy(t, h, "/etc/ferryman/release.pub", key)
-		p.put(t, h, map[string]string{"/etc/ferryman/agent.d/trust.yaml": "source: {trusted_keys: [/etc/ferryman/release.pub]}\n"})
-		p.run(t, h, `chgrp ferryman /etc/ferryman/* /etc/ferryman/agent.d/*; chmod go-w /etc/ferryman/*
-			ferryman setup >/dev/null && systemctl stop redis-server && rm -f /var/lib/redis/*`)
+	p.run(t, "api", startServer)
+	key, err := os.ReadFile(filepath.Join(p.lab(t, "root", "api"), "/etc/ferryman/release.pub"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	p.found(t)
+	files := maps.Clone(hostFiles)
+	files["/etc/ferryman/release.pub"] = string(key)
+	files["/etc/ferryman/agent.d/trust.yaml"] = "source: {trusted_keys: [/etc/ferryman/release.pub]}\n"
+	p.install(t, "redis-server="+olderRedis+" redis-tools="+olderRedis, files)
 }
 
 // publish signs a document that wants a version.
 func (p *packaged) publish(t *testing.T, version string) {
 	t.Helper()
-	p.generation++
+	p.generation, p.version = p.generation+1, version
 	var releases strings.Builder
 	for _, v := range slices.Compact(slices.Sorted(slices.Values([]string{olderRedis, newerRedis, version}))) {
 		fmt.Fprintf(&releases, "  redis/%s: {package: {name: redis-server, version: %q}}\n", buildOf(v), v)
 	}
+	agent := ""
+	if release, _, ok := strings.Cut(p.agent, ":"); ok {
+		agent = fmt.Sprintf("agent: {version: %s}", strings.TrimPrefix(release, "ferryman/"))
+	}
 	p.put(t, "api", map[string]string{"/etc/ferryman/desired.yaml": fmt.Sprintf(`
 cluster: orders
 generation: %d
-nodes: 3
-database: {engine: redis, version: %s, failover: {mode: automatic, leaseTTL: %s}}
+nodes: %d
+database: {engine: redis, version: %s, restartGeneration: %d, failover: {mode: automatic, leaseTTL: %s}}
+%s
 rollout: {canary: 0, minHealthy: 2s}
 releases:
-%s`, p.generation, buildOf(version), labLease, &releases)})
+%s  %s
+`, p.generation, len(labHosts), buildOf(version), p.restarts, labLease, agent, &releases, p.agent)})
 	p.run(t, "api", "cd /etc/ferryman && ferryman desired sign --key release desired.yaml >next.json && mv next.json desired.json")
 }
 
@@ -186,22 +183,24 @@ func agentStarts(r ferryman.Report, since uint64) map[string]int {
 // Three hosts with Debian's Redis are carried from one version of its package to
 // another, by root's own unit on each, and are not where that cannot go well.
 func TestReleasesThatArePackages(t *testing.T) {
-	if os.Getenv("LAB_PACKAGES") == "" {
-		t.Skip("installs packages on hosts with systemd; scripts/lab/test makes both and runs this")
-	}
 	p := &packaged{site: newSite(t)}
 	began := time.Now()
 	p.setUp(t)
 	p.whole(t)
-	t.Logf("three hosts with packages and signed documents are a cluster after %s", time.Since(began).Round(100*time.Millisecond))
+	t.Logf("%d hosts with packages and signed documents are a cluster after %s", len(labHosts), time.Since(began).Round(100*time.Millisecond))
 	e := recording(t, p.report, "a", acknowledged, openLocked)
 	for _, scene := range []struct {
 		name string
 		play func(*testing.T, *everyone)
 	}{
 		{"a version that nobody offers", p.absent},
+		{"an agent and a package of other bytes", p.otherBytes},
+		{"a disk without room", p.noRoom},
+		{"an older release", p.downgrade},
 		{"a version that does not start", p.broken},
 		{"a package manager that is locked, and an upgrade", p.upgrade},
+		{"units that are not there", p.noUnit},
+		{"a restart of a host in the rollout that follows", p.rebooted},
 		{"what root does not take from an agent", p.hostile},
 		{"a loss of power while apt installs the older version", p.powerless},
 	} {
@@ -212,41 +211,8 @@ func TestReleasesThatArePackages(t *testing.T) {
 	e.judge(t, p.whole(t), locked{})
 }
 
-// absent is found on every node before the first is touched.
-func (p *packaged) absent(t *testing.T, e *everyone) {
-	before, last := p.touched(t), p.whole(t).State.LastStep
-	at := time.Now()
-	p.publish(t, absentRedis)
-	r := p.ends(t, ferryman.PartReverted)
-	took := time.Since(at)
-	if reason := r.State.Rollout.Part(ferryman.PartDatabase).Reason; !strings.Contains(reason, "no package source of this host offers redis-server "+absentRedis) || !strings.Contains(reason, newerRedis) {
-		t.Errorf("the reason is %q", reason)
-	}
-	refused := map[string]bool{}
-	for _, st := range r.State.Ledger {
-		switch {
-		case st.ID <= last:
-		case st.Op != ferryman.OpStage:
-			t.Errorf("step %d is %s", st.ID, st.Op)
-		case !st.Open() && strings.Contains(st.Outcome.Reason, "no package source"):
-			refused[nameOf(r, st.Node)] = true
-		}
-	}
-	if len(refused) != len(labHosts) {
-		t.Errorf("refused on %v, want on each host", refused)
-	}
-	if after := p.touched(t); !maps.Equal(before, after) {
-		t.Errorf("something was touched: before %v, after %v", before, after)
-	}
-	t.Logf("refused on each host after %s; the longest time without a write was %s", took.Round(100*time.Millisecond), p.gapSince(e, at))
-}
-
-// broken is a package that can be installed, with a server that cannot run. The
-// host has its source only when it is asked for: the lists are fetched anew.
+// broken is a package that can be installed, with a server that cannot run.
 func (p *packaged) broken(t *testing.T, e *everyone) {
-	for _, h := range labHosts {
-		p.run(t, h, brokenPackages)
-	}
 	whole := p.whole(t)
 	counted, last := p.starts(t), whole.State.LastStep
 	at := time.Now()
@@ -254,8 +220,8 @@ func (p *packaged) broken(t *testing.T, e *everyone) {
 	r := p.ends(t, ferryman.PartReverted)
 	t.Logf("taken back after %s: %s", time.Since(at).Round(100*time.Millisecond), ferryman.Brief(r.State.Rollout.Part(ferryman.PartDatabase).Reason))
 	r = p.whole(t)
-	if len(r.State.Quarantined) != 2 {
-		t.Errorf("%d releases are in quarantine, want those of two scenes", len(r.State.Quarantined))
+	if _, ok := r.State.Quarantined[packageOf(brokenRedis).Digest()]; !ok {
+		t.Errorf("it is not in quarantine, only %v", r.State.Quarantined)
 	}
 	for h, n := range agentStarts(r, last) {
 		counted[h] += n
@@ -264,19 +230,45 @@ func (p *packaged) broken(t *testing.T, e *everyone) {
 	t.Logf("the longest time without a write was %s", p.gapSince(e, at))
 }
 
-const brokenPackages = `mkdir /srv/broken && cd /srv/broken
+func packageOf(version string) ferryman.Release {
+	return ferryman.Release{Package: &ferryman.Package{Name: "redis-server", Version: version}}
+}
+
+// offerPackages gives every host a source of three more versions: brokenRedis has
+// a server that cannot run, the bytes of otherRedis are not those of the index,
+// oldRedis would be of an older release. Hosts fetch its lists when they are asked
+// for what they lack.
+func (p *packaged) offerPackages(t *testing.T) {
+	t.Helper()
+	p.run(t, "n1", morePackages)
+	for _, h := range labHosts[1:] {
+		if out, err := exec.Command("cp", "-r", filepath.Join(p.lab(t, "root", "n1"), "/srv/more"), filepath.Join(p.lab(t, "root", h), "/srv")).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	for _, h := range labHosts {
+		p.run(t, h, "echo 'deb [trusted=yes] file:/srv/more ./' >/etc/apt/sources.list.d/more.list")
+	}
+}
+
+const morePackages = `mkdir /srv/more && cd /srv/more
+	older=5:7.0.15-1~deb12u7
 	for p in redis-tools redis-server; do
 		dpkg-deb -R "/srv/packages/${p}_5%3a7.0.15-1~deb12u7_amd64.deb" $p
-		sed -i s/deb12u7/deb12u8/ $p/DEBIAN/control
 	done
 	printf '#!/bin/sh\nexit 1\n' >redis-tools/usr/bin/redis-check-rdb
-	for p in redis-tools redis-server; do
-		deb="${p}_5%3a7.0.15-1~deb12u8_amd64.deb"
-		dpkg-deb -Znone -b $p "$deb" >/dev/null
-		dpkg-deb -f "$deb"
-		printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "$deb" "$(stat -c %s "$deb")" "$(sha256sum <"$deb" | cut -d' ' -f1)"
-	done >Packages
-	echo 'deb [trusted=yes] file:/srv/broken ./' >/etc/apt/sources.list.d/broken.list`
+	for v in ` + brokenRedis + " " + otherRedis + " " + oldRedis + `; do
+		for p in redis-tools redis-server; do
+			sed -i "s/$older/$v/" $p/DEBIAN/control
+			deb="${p}_$(echo $v | sed s/:/%3a/)_amd64.deb"
+			dpkg-deb -Znone -b $p "$deb" >/dev/null
+			dpkg-deb -f "$deb"
+			sum=$(sha256sum <"$deb" | cut -d' ' -f1)
+			[ $v != ` + otherRedis + ` ] || sum=$(printf %064d 0)
+			printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "$deb" "$(stat -c %s "$deb")" "$sum"
+		done
+		older=$v
+	done >Packages`
 
 // upgrade begins while one host's package manager is at work, and goes on once
 // that has ended.

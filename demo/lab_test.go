@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,60 +25,17 @@ import (
 // labLease is long enough for two cores that carry four hosts.
 const labLease = 2 * time.Second
 
-// hostFiles are what a person puts on each host of a database: as
-// docs/OPERATIONS.md has it, under "Install". NAME and ADDRESS are the host's.
+// hostFiles are what a person writes on each host of a database, beside the
+// packages: as docs/OPERATIONS.md has it, under "Install". NAME and ADDRESS are
+// the host's.
 var hostFiles = map[string]string{
-	"/etc/ferryman/agent.yaml": `
-node: {name: NAME, address: "NAME:7440"}
+	"/etc/ferryman/agent.yaml": `node: {name: NAME, address: "NAME:7440"}
 join: ["n1:7440", "n2:7440", "n3:7440"]
 source: {url: "http://api:7480"}
 cluster: {dead_after: 20s}
 database: {engine: redis, address: "ADDRESS:6379", data_dir: /var/lib/redis, password_file: /etc/ferryman/password, supervisor: systemd, unit: redis-server.service}
 `,
 	"/etc/ferryman/password": password + "\n", // without one, Redis lets in nobody from another host
-
-	"/etc/systemd/system/ferryman.service": `
-[Unit]
-After=network.target dbus.service
-StartLimitIntervalSec=0
-[Service]
-Type=notify
-User=redis
-ExecStart=/usr/local/bin/ferryman agent
-Restart=always
-RestartPreventExitStatus=79
-SuccessExitStatus=75 79
-KillMode=process
-StateDirectory=ferryman
-RuntimeDirectory=ferryman
-[Install]
-WantedBy=multi-user.target
-`,
-	// As `ferryman setup` writes it, for the program's own place here.
-	"/etc/systemd/system/redis-server.service.d/60-ferryman.conf": `
-[Unit]
-StartLimitIntervalSec=0
-[Service]
-Type=exec
-Restart=no
-PIDFile=
-ExecStartPre=
-ExecStart=
-ExecStartPost=
-ExecReload=
-ExecStop=
-ExecStopPost=
-ExecStart=/usr/local/bin/ferryman database
-ReadWritePaths=-/var/lib/redis
-ExecPaths=-/usr/local/bin/ferryman
-`,
-	"/etc/polkit-1/rules.d/60-ferryman.rules": `
-polkit.addRule(function (action, subject) {
-	if (action.id == "org.freedesktop.systemd1.manage-units" && subject.user == "redis" && action.lookup("unit") == "redis-server.service") {
-		return polkit.Result.YES;
-	}
-});
-`,
 }
 
 // serverFiles are what the api-server's host has.
@@ -84,15 +44,26 @@ var serverFiles = map[string]string{
 	"/etc/ferryman/desired.yaml": fmt.Sprintf(`
 cluster: orders
 generation: 1
-nodes: 3
+nodes: %d
 database: {engine: redis, failover: {mode: automatic, leaseTTL: %s}}
-`, labLease),
+`, len(labHosts), labLease),
 	"/etc/systemd/system/api-server.service": `
 [Service]
-ExecStart=/usr/local/bin/ferryman api-server --config /etc/ferryman/api-server.yaml
+ExecStart=/usr/bin/ferryman api-server --config /etc/ferryman/api-server.yaml
 [Install]
 WantedBy=multi-user.target
 `,
+}
+
+// labHosts are those of this lab that are to be a cluster.
+var labHosts = hostsOfLab()
+
+func hostsOfLab() (out []string) {
+	paths, _ := filepath.Glob("/run/lab/n[1-9]")
+	for _, p := range paths {
+		out = append(out, filepath.Base(p))
+	}
+	return out
 }
 
 // site is a lab whose hosts are about to be a cluster.
@@ -162,35 +133,102 @@ func (s site) copy(t *testing.T, host, to, from string) {
 	}
 }
 
-// install makes three hosts a cluster, and the fourth its api-server.
-func (s site) install(t *testing.T) {
+// deb is the package of ferryman.
+func deb(t *testing.T) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "ferryman")
-	if err := run("go", "build", "-o", program, "../cmd/agent"); err != nil {
-		t.Fatal(err)
+	debs, err := filepath.Glob(filepath.Join(os.Getenv("LAB_PACKAGES"), "first", "*.deb"))
+	if err != nil || len(debs) != 1 {
+		t.Fatalf("LAB_PACKAGES: packages of ferryman: got %v, %v; want one: FORMATS=deb packaging/build DIRECTORY/first makes it", debs, err)
 	}
-	s.put(t, "api", serverFiles)
-	s.copy(t, "api", "/usr/local/bin/ferryman", program)
-	s.run(t, "api", "systemctl daemon-reload && systemctl enable --now api-server")
-	for _, h := range labHosts {
-		s.run(t, h, `DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends redis-server >/dev/null
-			systemctl disable --now redis-server && rm -f /var/lib/redis/*`)
-		s.put(t, h, hostFiles)
-		s.copy(t, h, "/usr/local/bin/ferryman", program)
-		s.run(t, h, "systemctl daemon-reload && install -d -o redis -g redis /var/lib/ferryman")
-	}
-	s.found(t)
+	return debs[0]
 }
 
-var labHosts = []string{"n1", "n2", "n3"}
+const aptInstall = "DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "
 
-// found makes hosts that are set up a cluster.
-func (s site) found(t *testing.T) {
+// serve makes the host beside the others that of the api-server.
+func (s site) serve(t *testing.T, files map[string]string) {
 	t.Helper()
-	s.run(t, "n1", "runuser -u redis -- ferryman init orders && systemctl enable --now ferryman")
-	for _, h := range labHosts[1:] {
-		token := s.run(t, "n1", "timeout 30 sh -c 'until ferryman certs token 2>/dev/null; do sleep 0.1; done'") // n1 elects itself first
-		s.run(t, h, "echo '"+token+"' | runuser -u redis -- ferryman join && systemctl enable --now ferryman")
+	s.copy(t, "api", "/srv/ferryman.deb", deb(t))
+	s.run(t, "api", aptInstall+"/srv/ferryman.deb >/dev/null 2>&1")
+	s.put(t, "api", files)
+}
+
+const startServer = "systemctl daemon-reload && systemctl enable --now api-server"
+
+// install makes hosts with Debian's Redis a cluster, one after the other, as a
+// person does, and says how long that took until they vote.
+func (s site) install(t *testing.T, redis string, files map[string]string) {
+	t.Helper()
+	var databases sync.WaitGroup
+	for _, h := range labHosts {
+		databases.Go(func() {
+			if out, err := s.try(h, "sh", "-euc", aptInstall+redis+" && systemctl stop redis-server && rm -f /var/lib/redis/*"); err != nil {
+				t.Errorf("%s: %v: %s", h, err, out)
+			}
+		})
+	}
+	databases.Wait()
+	file, began := deb(t), map[string]time.Time{}
+	voted := s.voting(t)
+	for _, h := range labHosts {
+		s.copy(t, h, "/srv/ferryman.deb", file)
+		token := ""
+		if h != labHosts[0] {
+			token = s.run(t, labHosts[0], "timeout 30 sh -c 'until ferryman certs token 2>/dev/null; do sleep 0.1; done'") // it elects itself first
+		}
+		began[h] = time.Now()
+		s.run(t, h, aptInstall+"/srv/ferryman.deb >/dev/null 2>&1")
+		s.put(t, h, files)
+		s.run(t, h, `chgrp -R ferryman /etc/ferryman; chmod -R go-w /etc/ferryman
+			ferryman setup >/dev/null`)
+		if token == "" {
+			s.run(t, h, "runuser -u redis -- ferryman init orders && systemctl enable --now ferryman")
+		} else {
+			s.run(t, h, "echo '"+token+"' | runuser -u redis -- ferryman join && systemctl enable --now ferryman")
+		}
+	}
+	votes := voted()
+	for _, h := range labHosts {
+		t.Logf("%s votes %s after its apt install began", h, votes[h].Sub(began[h]).Round(10*time.Millisecond))
+	}
+	last := slices.MaxFunc(slices.Collect(maps.Values(votes)), time.Time.Compare)
+	t.Logf("all %d vote %s after the first apt install began", len(votes), last.Sub(began[labHosts[0]]).Round(10*time.Millisecond))
+}
+
+// form makes all hosts a cluster with an api-server.
+func (s site) form(t *testing.T) {
+	t.Helper()
+	s.serve(t, serverFiles)
+	s.run(t, "api", startServer)
+	s.install(t, "redis-server", hostFiles)
+}
+
+// voting sees who votes and has caught up. What it returns waits until all do.
+func (s site) voting(t *testing.T) func() map[string]time.Time {
+	t.Helper()
+	votes, all := map[string]time.Time{}, make(chan struct{})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	go func() {
+		defer close(all)
+		for ; len(votes) < len(labHosts) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+			r, err := s.report(ctx)
+			if err != nil {
+				continue
+			}
+			for id, m := range r.State.Members {
+				if _, known := votes[m.Name]; !known && r.View.Raft[id] == ferryman.Voter && r.View.Nodes[id].CaughtUp {
+					votes[m.Name] = time.Now()
+				}
+			}
+		}
+	}()
+	return func() map[string]time.Time {
+		<-all
+		cancel()
+		if len(votes) < len(labHosts) {
+			t.Fatalf("only these vote: %v", votes)
+		}
+		return votes
 	}
 }
 
@@ -221,8 +259,8 @@ func askSocket(ctx context.Context, socket string) (ferryman.Report, error) {
 	return c.Report(ctx)
 }
 
-// whole waits until three nodes vote and have caught up, the databases of two
-// stream from that of the third, and its loss would be answered.
+// whole waits until all nodes vote and have caught up, all databases but one
+// stream from that one, and its loss would be answered.
 func (s site) whole(t *testing.T) ferryman.Report {
 	t.Helper()
 	var seen ferryman.Report
@@ -294,15 +332,15 @@ func (s site) blocked(t *testing.T) int {
 	return n
 }
 
-// Three hosts with Debian's Redis under systemd become a cluster, and keep what
+// Hosts with Debian's Redis under systemd become a cluster, and keep what
 // they acknowledged while hosts are restarted, lost and cut off. No connection
 // is let in from outside at any time.
 func TestHostsWithSystemd(t *testing.T) {
 	s := newSite(t)
 	began := time.Now()
-	s.install(t)
+	s.form(t)
 	s.whole(t)
-	t.Logf("three hosts are a cluster after %s", time.Since(began).Round(100*time.Millisecond))
+	t.Logf("%d hosts are a cluster after %s", len(labHosts), time.Since(began).Round(100*time.Millisecond))
 	e := recording(t, s.report, "a", acknowledged, openLocked)
 	dropped := s.knock(t, "n1")
 	if dropped < 2 {
@@ -313,6 +351,7 @@ func TestHostsWithSystemd(t *testing.T) {
 		play func(*testing.T, *everyone)
 	}{
 		{"reboot", s.restarts},
+		{"reboot of the primary's host", s.primaryRestarts},
 		{"kill", s.killed},
 		{"cut", s.cutOff},
 		{"no api-server", s.withoutServer},
@@ -333,20 +372,57 @@ func (s site) restarts(t *testing.T, e *everyone) {
 	before := s.whole(t)
 	at := time.Now()
 	host := others(before)[0]
-	old := statusOf(t, before, host)
-	_, _ = s.try(host, "systemctl", "reboot") // which may end the command before it answers
-	eventually(t, "another agent answers", func() error {
-		r, err := s.report(t.Context())
-		if err == nil && statusOf(t, r, host).BootID == old.BootID {
-			err = errors.New("it is still that of before")
-		}
-		return err
-	})
+	_, away := s.reboot(t, before, host)
 	after := s.whole(t)
 	if got, want := after.State.Primary.Epoch, before.State.Primary.Epoch; got != want {
 		t.Errorf("the restart of a replica's host led to epoch %d after %d\n%s", got, want, history(after))
 	}
-	t.Logf("%s was away for %s; the longest time without a write was %s", host, time.Since(at).Round(100*time.Millisecond), s.gapSince(e, at))
+	t.Logf("%s voted again after %s; the longest time without a write was %s", host, away, s.gapSince(e, at))
+}
+
+// primaryRestarts restarts the primary's host, which hands over first.
+func (s site) primaryRestarts(t *testing.T, e *everyone) {
+	before := s.whole(t)
+	at := time.Now()
+	host := primaryHost(before)
+	after, away := s.reboot(t, before, host)
+	if got, want := after.State.Primary.Epoch, before.State.Primary.Epoch+1; got != want || primaryHost(after) == host {
+		t.Errorf("%s is the primary of epoch %d; want another than %s, of epoch %d\n%s", primaryHost(after), got, host, want, history(after))
+	}
+	s.returned(t, host, after)
+	t.Logf("%s after %s, which voted again after %s, and was whole after %s; no write was acknowledged for %s", primaryHost(after), host, away,
+		time.Since(at).Round(100*time.Millisecond), s.gapSince(e, at))
+}
+
+// reboot restarts a host calmly, and waits until it votes again and its database
+// runs: as a replica, unless it is the primary's.
+func (s site) reboot(t *testing.T, before ferryman.Report, host string) (seen ferryman.Report, away time.Duration) {
+	t.Helper()
+	m, _ := before.State.Member(host)
+	old, at := statusOf(t, before, host), time.Now()
+	_, _ = s.try(host, "systemctl", "reboot") // which may end the command before it answers
+	eventually(t, host+" votes again, with its database", func() error {
+		r, err := s.report(t.Context())
+		if err != nil {
+			return err
+		}
+		seen = r
+		n := r.View.Nodes[m.ID]
+		if n.Status.BootID == old.BootID || !n.CaughtUp || r.View.Raft[m.ID] != ferryman.Voter {
+			return fmt.Errorf("its agent of boot %s has caught up: %v; it is a %s", n.Status.BootID, n.CaughtUp, r.View.Raft[m.ID])
+		}
+		if away == 0 {
+			away = time.Since(at).Round(100 * time.Millisecond)
+		}
+		if db := n.Status.Services[0]; !db.Unit.Active || db.Unit.StartID == old.Services[0].Unit.StartID || !db.Instance.Running {
+			return fmt.Errorf("its database does not run: %s", db.Instance.Reason)
+		}
+		return nil
+	})
+	if db := seen.View.Nodes[m.ID].Status.Services[0].Instance; primaryHost(seen) != host && (db.Role != ferryman.RoleReplica || db.Writable) {
+		t.Errorf("the database of %s came up as a %s that accepts writes: %v", host, db.Role, db.Writable)
+	}
+	return seen, away
 }
 
 // killed takes the power from the primary's host, and gives it back.

@@ -38,12 +38,38 @@ func (x *situation) prepared(p *proposal, part ferryman.Part, pp ferryman.PartPr
 			continue
 		}
 		for _, svc := range n.View.Status.Services {
+			if why := x.stuck(svc, pp.To.Release); why != "" {
+				x.blocked(p, part, pp, n.ID(), why)
+				ready = false
+				continue
+			}
 			if svc.Instance.Running && svc.Traits.Can(ferryman.OpPreflight) && !upgrade.Selects(svc, pp.To.Target) {
 				ready = x.prepare(p, part, pp, ferryman.Step{Op: ferryman.OpPreflight, Node: n.ID(), Service: svc.Slot, Args: args}) && ready
 			}
 		}
 	}
 	return ready
+}
+
+// stuck says why a service that is stopped for its passage would not come up
+// again. A unit that is not there may be what the package is to bring.
+func (x *situation) stuck(svc ferryman.ServiceStatus, r ferryman.Release) string {
+	switch {
+	case svc.Unit.Missing != "" && (svc.Unit.Active || svc.Instance.Running || r.Package == nil):
+		return svc.Unit.Missing
+	case svc.Unit.Active && x.s.Primary.Lease != nil:
+		return svc.Unit.Unfit
+	}
+	return ""
+}
+
+// blocked waits for what stands in a node's way, and not for ever.
+func (x *situation) blocked(p *proposal, part ferryman.Part, pp ferryman.PartProgress, node ferryman.NodeID, why string) (failed bool) {
+	p.wait("preflight", node, "%s is not ready for %s: %s", x.name(node), version(pp.To.Target), why)
+	if failed = x.since(pp.Progress) >= x.policy.ProgressDeadline.Std(); failed {
+		x.fail(p, part, pp, "preflight on "+x.name(node)+": "+why)
+	}
+	return failed
 }
 
 func staged(n upgrade.Node, r ferryman.Release) bool {
@@ -71,12 +97,7 @@ func (x *situation) prepare(p *proposal, part ferryman.Part, pp ferryman.PartPro
 		if len(blockers) == 0 {
 			return true
 		}
-		p.wait("preflight", st.Node, "%s is not ready for %s: %s", x.name(st.Node), version(pp.To.Target), blockers[0])
-		if x.since(pp.Progress) >= x.policy.ProgressDeadline.Std() {
-			x.fail(p, part, pp, "preflight on "+x.name(st.Node)+": "+blockers[0])
-			return false
-		}
-		if x.now.Sub(tried[n-1].Outcome.Ended) < 10*time.Second {
+		if x.blocked(p, part, pp, st.Node, blockers[0]) || x.now.Sub(tried[n-1].Outcome.Ended) < 10*time.Second {
 			return false
 		}
 	}

@@ -163,9 +163,12 @@ func (x *situation) tried(node ferryman.NodeID, service string, op ferryman.Op, 
 }
 
 // asked returns the earlier attempts of a step since a step id, oldest first. A
-// failover's question and a rollout's are two, although both are a preflight.
+// failover's question and a rollout's are two, although both are a preflight; and
+// so are the stages of an agent and of a database, which are both the node's.
 func (x *situation) asked(st ferryman.Step, since uint64) []ferryman.Step {
-	return slices.DeleteFunc(x.tried(st.Node, st.Service, st.Op, since), func(o ferryman.Step) bool { return o.Args.Alone != st.Args.Alone })
+	return slices.DeleteFunc(x.tried(st.Node, st.Service, st.Op, since), func(o ferryman.Step) bool {
+		return o.Args.Alone != st.Args.Alone || st.Op == ferryman.OpStage && !o.Open() && o.Args.Engine != st.Args.Engine
+	})
 }
 
 // backoff is how long to wait before another attempt after so many failures.

@@ -187,6 +187,9 @@ func (x *sit) open(op ferryman.Op, name string, change func(*ferryman.Step)) *si
 	if op.ByEngine() || op == ferryman.OpStop || op == ferryman.OpStart || op == ferryman.OpSwitch {
 		st.Service = "db"
 	}
+	if op == ferryman.OpStage {
+		st.Args.Engine = "demodb"
+	}
 	if change != nil {
 		change(&st)
 	}

@@ -56,6 +56,28 @@ func TestRolloutBegins(t *testing.T) {
 	thrice := func(x *sit, op ferryman.Op, name string) *sit {
 		return x.failed(op, name, ago(time.Minute)).failed(op, name, ago(time.Minute)).failed(op, name, ago(time.Minute))
 	}
+	missing := func(x *sit) *sit {
+		return x.service("n2", func(s *ferryman.ServiceStatus) { s.Unit.Missing = "no such unit" })
+	}
+	unfit := func(x *sit) *sit {
+		return x.service("n2", func(s *ferryman.ServiceStatus) { s.Unit.Unfit = "its unit does as it likes" })
+	}
+	packaged := func(x *sit) *sit {
+		r := ferryman.Release{Package: &ferryman.Package{Name: "demodb", Version: "2"}}
+		x.rollout(func(d *ferryman.Document) {
+			d.Database.Version, d.Releases = "2", map[string]ferryman.Release{"demodb/2": r}
+		})
+		for _, n := range []string{"n1", "n2", "n3"} {
+			x.view(n, func(v *ferryman.NodeView) { v.Status.Staged = []string{r.Digest()} })
+		}
+		return x
+	}
+	agentsOf := func(x *sit) *sit {
+		for i := range x.s.Ledger {
+			x.s.Ledger[i].Args.Engine = ferryman.AgentEngine
+		}
+		return x
+	}
 	stale := func(x *sit) *sit { // generation 3 came while generation 2 is carried
 		return x.document(func(d *ferryman.Document) { d.Generation, d.Database.Version = 3, "3" })
 	}
@@ -69,6 +91,14 @@ func TestRolloutBegins(t *testing.T) {
 		{"one engine that says no holds up all", blocked(others(calm(3).upgrade()), time.Second), "", "preflight"},
 		{"it is asked again after a while", blocked(others(calm(3).upgrade()), 11*time.Second), "preflight n2 2", "preflight"},
 		{"and not for ever", blocked(slow(others(calm(3).upgrade())), time.Second), "part database reverting", "preflight"},
+		{"so does a unit that is not there", missing(calm(3).upgrade()), "preflight n1 2; preflight n3 2", "preflight"},
+		{"and not for ever either", missing(slow(others(calm(3).upgrade()))), "part database reverting", "preflight"},
+		{"also where its database does not run", missing(others(calm(3).upgrade()).stopped("n2")), "start n2", "preflight"},
+		{"unless a package may bring it", missing(packaged(calm(3).stopped("n2"))), "start n2; preflight n1 2; preflight n3 2", ""},
+		{"but not below one that runs", missing(packaged(calm(3))), "preflight n1 2; preflight n3 2", "preflight"},
+		{"nor below one that answers, whose unit this agent never saw", missing(packaged(calm(3))).service("n2", func(s *ferryman.ServiceStatus) { s.Unit.Active = false }), "start n2; preflight n1 2; preflight n3 2", "preflight"},
+		{"a unit that would not be started again under a lease", unfit(leased(nil).upgrade()), "preflight n1 2; preflight n3 2", "preflight"},
+		{"and is without one", unfit(calm(3).upgrade()), "preflight n1 2; preflight n2 2; preflight n3 2", ""},
 		{"which each leader measures anew", newLeader(blocked(slow(others(calm(3).upgrade())), time.Second)), "", "preflight"},
 		{"a node that does not answer is staged later", others(calm(3).upgrade()).silent("n2", time.Second), "", "budget"},
 		{"a node that this leader has not heard of holds up all", newLeader(others(calm(3).upgrade()).view("n2", func(v *ferryman.NodeView) { *v = ferryman.NodeView{} })), "", "unreachable"},
@@ -76,6 +106,7 @@ func TestRolloutBegins(t *testing.T) {
 		{"and then the part has failed", thrice(staging(), ferryman.OpStage, "n1"), "part database reverting; stage n2 2; stage n3 2", ""},
 		{"an instance that could not be asked proves nothing", thrice(others(calm(3).upgrade()), ferryman.OpPreflight, "n2"), "preflight n2 2", ""},
 		{"until progressDeadline", thrice(slow(others(calm(3).upgrade())), ferryman.OpPreflight, "n2"), "part database reverting", ""},
+		{"an agent that cannot be staged says nothing of the database's release", agentsOf(thrice(staging(), ferryman.OpStage, "n1")), "stage n1 2; stage n2 2; stage n3 2", ""},
 		{"attempts before this rollout do not count", thrice(calm(3), ferryman.OpPreflight, "n2").upgrade(), "preflight n1 2; preflight n2 2; preflight n3 2", ""},
 		{"a pause comes first", paused(staging()), "", "paused"},
 		{"so does the document's", staging().document(func(d *ferryman.Document) { d.Paused = true }), "", "paused"},

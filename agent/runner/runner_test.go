@@ -131,6 +131,24 @@ func TestDeadline(t *testing.T) {
 	})
 }
 
+func TestAUnitThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		d := h.deps()
+		d.Services[0].Unit = "bd"
+		a := run(t, d)
+		if u := a.service(t).Unit; !strings.Contains(u.Missing, "no such unit") {
+			t.Errorf("got %+v, want it missing", u)
+		}
+		h.units.Install("bd", h.db)
+		time.Sleep(time.Minute)
+		if u := a.service(t).Unit; u.Missing != "" {
+			t.Errorf("installed: got %+v, want it there", u)
+		}
+	})
+}
+
 func TestStartOfAProcessThatDies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

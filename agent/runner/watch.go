@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ferryman"
+	"ferryman/systemd"
 )
 
 // watcher observes one service. There is never more than one question to its database at a time, however long that takes.
@@ -156,7 +157,11 @@ func (w *watcher) observeUnit(ctx context.Context) (ferryman.UnitState, string) 
 	if err != nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		return w.unit, fmt.Sprintf("the state of unit %s is not known: %v", name, err)
+		unit := w.unit
+		if errors.Is(err, systemd.ErrNoUnit) {
+			unit.Missing = err.Error()
+		}
+		return unit, fmt.Sprintf("the state of unit %s is not known: %v", name, err)
 	}
 	unit := ferryman.UnitState{Active: st.Active, StartID: st.StartID, Since: st.Since, Result: st.Result}
 	if w.svc.Unfit != nil {

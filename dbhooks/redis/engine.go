@@ -216,6 +216,11 @@ func (e *server) preflight(ctx context.Context, st state, in info, args ferryman
 		return result, err
 	}
 	result.Blockers = wrong
+	// What a replica has is the primary's, and cloned anew where that is older.
+	if in.master() && older(args.Version, in.version()) {
+		result.Blockers = append(result.Blockers, fmt.Sprintf("an older release cannot load what %s has written: name %[1]s or newer in the document, "+
+			"or move the data by hand to a new cluster", release(in.version())))
+	}
 	if args.Epoch > 0 {
 		if _, err := st.Promote(args.Epoch); err != nil {
 			result.Blockers = append(result.Blockers, err.Error())
@@ -234,6 +239,16 @@ func (e *server) preflight(ctx context.Context, st state, in info, args ferryman
 func release(version string) string {
 	parts := strings.SplitN(version, ".", 3)
 	return strings.Join(parts[:min(2, len(parts))], ".")
+}
+
+// older tells whether version a is of an older release than b. A build that a person named otherwise is none.
+func older(a, b string) bool {
+	var old, now [2]int
+	if n, _ := fmt.Sscanf(a, "%d.%d", &old[0], &old[1]); n < 2 {
+		return false
+	}
+	n, _ := fmt.Sscanf(b, "%d.%d", &now[0], &now[1])
+	return n == 2 && slices.Compare(old[:], now[:]) < 0
 }
 
 const (

@@ -127,6 +127,33 @@ func TestFenceDuringAPromotionStands(t *testing.T) {
 	})
 }
 
+func TestAnOlderReleaseIsRefused(t *testing.T) {
+	t.Parallel()
+	conformance.WithCluster(t, suite(server(t)), 2, func(configs []dbhooks.Config) {
+		ask := func(i int, version string) []string {
+			t.Helper()
+			r, err := redis.New(configs[i]).Do(t.Context(), ferryman.OpPreflight, ferryman.Args{Version: version})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r.Blockers
+		}
+		for _, version := range []string{"6.2.14", "2.8-debian"} {
+			if got := ask(0, version); len(got) != 1 || !strings.Contains(got[0], "an older release cannot load") {
+				t.Errorf("%s on the primary: got %q, want it refused", version, got)
+			}
+			if got := ask(1, version); len(got) > 0 {
+				t.Errorf("%s on a replica, which is the primary's to refuse: got %q", version, got)
+			}
+		}
+		for _, version := range []string{"", "7.0.2", "7.0.15-u7", "10.0.0", "debian"} {
+			if got := ask(0, version); len(got) > 0 {
+				t.Errorf("%q: got %q, want it allowed", version, got)
+			}
+		}
+	})
+}
+
 func TestWriterFindsThePrimary(t *testing.T) {
 	t.Parallel()
 	program := server(t)

@@ -274,6 +274,9 @@ func (a Apt) fetch(ctx context.Context, dir string, p ferryman.Package) (string,
 	_, failed := run(ctx, a.Host, dir, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", p.Name+"="+p.Version)
 	if failed != nil {
 		now, err := a.Installed(ctx, p.Name)
+		if strings.Contains(failed.Error(), "Hash Sum mismatch") {
+			failed = fmt.Errorf("a source of this host serves another file than its own index says: mend the source; %w", failed)
+		}
 		if err != nil || now != p.Version {
 			return "", failed
 		}

@@ -262,6 +262,9 @@ func TestStagingRefuses(t *testing.T) {
 			delete(d.offered, "redis-server="+newer)
 			d.fails = map[string]string{"apt-get -q update": "E: no route to host"}
 		}, "could not be asked anew"},
+		"other bytes": {func(d *debian) {
+			d.fails = map[string]string{"apt-get -q -o APT::Sandbox::User=root download redis-server=" + newer: "Get:1\nE: Failed to fetch  Hash Sum mismatch"}
+		}, "a source of this host serves another file than its own index says: mend the source; apt-get -q: "},
 		"a lock":           {func(d *debian) { d.lock = "unattended-upgr (process 7)" }, "the package manager is locked: unattended-upgr (process 7) holds /var/lib/dpkg/lock-frontend"},
 		"a broken dpkg":    {func(d *debian) { d.audit = "libc6 is half configured" }, "dpkg --configure -a"},
 		"no room":          {func(d *debian) { d.room = 1 << 20 }, "no room"},
