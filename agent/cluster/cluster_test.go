@@ -485,9 +485,9 @@ func TestWipedNodeJoinsWhatIsThere(t *testing.T) {
 	})
 }
 
-// Under a leader that always has something to append, a node that was away never
-// holds nothing but what is committed; that it holds what it had when it was
-// opened is seen soon, and for good.
+// Under a leader that always has something to append, a node that was away may
+// always hold an entry of which it was not told that it is committed. That it
+// holds what it had when it was opened is seen soon, and for good.
 func TestANodeThatIsBackUnderABusyLeader(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -509,9 +509,7 @@ func TestANodeThatIsBackUnderABusyLeader(t *testing.T) {
 		if err := away.node.WaitApplied(t.Context(), had.Opened); err != nil {
 			t.Fatal(err)
 		}
-		ahead := 0
-		const looks = 100
-		for range looks {
+		for range 100 {
 			if _, err := l.Barrier(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -520,12 +518,6 @@ func TestANodeThatIsBackUnderABusyLeader(t *testing.T) {
 			if s.Applied < s.Opened || s.Opened > had.Opened {
 				t.Fatalf("it applied %d, and was opened with entries up to %d", s.Applied, s.Opened)
 			}
-			if s.LastIndex > s.Applied {
-				ahead++
-			}
-		}
-		if ahead < looks/2 {
-			t.Errorf("it held an entry of which it was not told that it is committed %d times in %d: then LastIndex could be waited for, too", ahead, looks)
 		}
 	})
 }
