@@ -40,7 +40,7 @@ func (b backend) Request(ctx context.Context, r ferryman.Request) error {
 	if err != nil {
 		return err
 	}
-	return propose(ctx, l, state.Command{At: time.Now(), Request: &r})
+	return b.n.propose(ctx, l, state.Command{At: time.Now(), Request: &r})
 }
 
 // Status is this node's.
@@ -225,7 +225,7 @@ func (b backend) Join(ctx context.Context, req rpc.JoinRequest) (rpc.JoinReply, 
 			cmd.Moves = append(cmd.Moves, ferryman.Transition{Kind: ferryman.MoveWant, Node: id, Want: ferryman.WantLeaving, Lost: true,
 				Reason: fmt.Sprintf("node %s took its place", m.ID)})
 		}
-		if err := propose(ctx, l, cmd); err != nil {
+		if err := b.n.propose(ctx, l, cmd); err != nil {
 			return rpc.JoinReply{}, fmt.Errorf("join of %s: %w", m.Name, err)
 		}
 		s, _ = n.store.State()
@@ -276,7 +276,7 @@ func (b backend) Enroll(ctx context.Context, req rpc.EnrollRequest) (rpc.EnrollR
 	}
 	// The token is used up before the answer leaves.
 	use := ferryman.Request{Kind: ferryman.RequestUseToken, TokenID: token.ID, By: req.Name}
-	if err := propose(ctx, l, state.Command{At: time.Now(), Request: &use}); err != nil {
+	if err := b.n.propose(ctx, l, state.Command{At: time.Now(), Request: &use}); err != nil {
 		return fail(err)
 	}
 	return rpc.EnrollReply{Certificate: cert, CACertificate: ca.CertPEM(), CAKey: key}, nil

@@ -83,6 +83,13 @@ func leaseTTL(s ferryman.State) ferryman.Duration {
 	return s.Accepted.Document.WithDefaults().Database.Failover.LeaseTTL
 }
 
+// whole tells whether the node's own state names its peers: it holds all of the
+// log by now. A newcomer's state may name the leader long before it names all.
+func (n *node) whole() bool {
+	s := n.raft.Status()
+	return n.informed() && s.Applied >= s.LastIndex
+}
+
 // informed tells whether the node's own state is as new as the last that it
 // acted upon: it names the leader, and holds all of the log that was on disk when
 // the agent started. How far the log goes by now is not waited for: a leader that

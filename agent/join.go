@@ -38,7 +38,7 @@ func (n *node) join(ctx context.Context) {
 		if !n.mustJoin() {
 			wait := lonelyAfter / 2
 			switch {
-			case told && n.informed():
+			case told && n.whole():
 				n.members.Admit() // from here on the node's own state counts
 				told = false
 				n.log.Info("this node is a member", "cluster", n.identity.Self().Cluster)

@@ -62,7 +62,7 @@ func (n *node) establish(ctx context.Context, l cluster.Leader) error {
 		if s.Cluster != "" {
 			return nil
 		}
-		err := propose(ctx, l, state.Command{At: time.Now(), Bootstrap: &state.Bootstrap{Cluster: n.identity.Self().Cluster, Member: n.self()}})
+		err := n.propose(ctx, l, state.Command{At: time.Now(), Bootstrap: &state.Bootstrap{Cluster: n.identity.Self().Cluster, Format: state.Format, Member: n.self()}})
 		if err == nil || errors.Is(err, ferryman.ErrRefused) {
 			return err
 		}
@@ -102,8 +102,9 @@ func (l leader) Group() (map[ferryman.NodeID]ferryman.Suffrage, error) {
 }
 
 // propose commits one command and returns why the state refused it, if it did.
-func propose(ctx context.Context, l cluster.Leader, c state.Command) error {
-	data, err := state.Encode(c)
+func (n *node) propose(ctx context.Context, l cluster.Leader, c state.Command) error {
+	s, _ := n.store.State()
+	data, err := state.Encode(s, c)
 	if err != nil {
 		return err
 	}

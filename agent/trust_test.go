@@ -265,7 +265,7 @@ func TestTheLargestSignedDocumentIsCommitted(t *testing.T) {
 	text.WriteString(strings.Repeat("x", source.MaxDocument-text.Len()))
 	keys := []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 	a := acceptedBy(t, envelope(text.String(), keys...), keys...)
-	data, err := state.Encode(state.Command{At: time.Now(), Accept: a})
+	data, err := state.Encode(ferryman.State{}, state.Command{At: time.Now(), Accept: a})
 	if err != nil || len(data) > cluster.MaxEntry {
 		t.Errorf("%d bytes, %v; at most %d fit", len(data), err, cluster.MaxEntry)
 	}

@@ -1,22 +1,28 @@
 package demo
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"ferryman"
+	"ferryman/agent/state"
 	"ferryman/dbhooks"
 )
 
 // buildAgent builds the agent as it is released, as that version.
-func buildAgent(t testing.TB, version string) string {
+func buildAgent(t testing.TB, version string, flags ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ferryman")
-	out, err := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-s -w -X main.version="+version, "-o", path, "ferryman/cmd/agent").CombinedOutput()
+	args := append([]string{"build", "-buildvcs=false", "-ldflags=-s -w -X main.version=" + version, "-o", path}, flags...)
+	out, err := exec.Command("go", append(args, "ferryman/cmd/agent")...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("build the agent: %v\n%s", err, out)
 	}
@@ -88,6 +94,72 @@ func TestAgentsUpgradeThemselves(t *testing.T) {
 	}
 
 	carry("", installed)
+	c.checkWrites(t)
+}
+
+// newerFormat has a build understand a newer format of the replicated state, as
+// the next release may.
+func newerFormat(t testing.TB) (flag string) {
+	t.Helper()
+	const file, format = "../agent/state/command.go", "const Format uint32 = "
+	source, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := filepath.Abs(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := fmt.Sprint(format, state.Format)
+	if !strings.Contains(string(source), now) {
+		t.Fatalf("%s has no %q", file, now)
+	}
+	dir := t.TempDir()
+	next := filepath.Join(dir, "command.go")
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{path: next}})
+	if err == nil {
+		err = errors.Join(
+			os.WriteFile(next, []byte(strings.Replace(string(source), now, fmt.Sprint(format, state.Format+1), 1)), 0o600),
+			os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "-overlay=" + filepath.Join(dir, "overlay.json")
+}
+
+// Agents of two releases, of which one knows a newer format of the replicated
+// state, work together, whichever leads: the format rises when all know it.
+func TestTheFormatRisesWithTheLastAgent(t *testing.T) {
+	t.Parallel()
+	const installed, next = "0.1.0", "0.2.0"
+	c := newCompanyAs(t, light{}, buildAgent(t, installed), "")
+	c.failover = automatic(2 * time.Second)
+	c.open(t)
+	before := c.settle(t)
+	c.offerAgent(t, next, buildAgent(t, next, newerFormat(t)))
+	c.doc.Agent.Version = next
+	c.change(t)
+	r := c.settle(t)
+	eventually(t, "the format rises", func() (err error) {
+		if r, err = c.stage.report(t.Context()); err == nil && r.State.Format != state.Format+1 {
+			err = fmt.Errorf("it is %d", r.State.Format)
+		}
+		return err
+	})
+	at := slices.IndexFunc(r.State.Events, func(e ferryman.Event) bool { return strings.Contains(e.Text, "has format") })
+	if at < 0 || slices.ContainsFunc(r.State.Events[at:], func(e ferryman.Event) bool { return e.Kind == "passage" }) {
+		t.Errorf("it rose before all agents were carried:\n%s", history(r))
+	}
+
+	for _, name := range names(r) {
+		if s := statusOf(t, r, name); s.Agent.Version != next {
+			t.Errorf("%s runs agent %s, want %s", name, s.Agent.Version, next)
+		}
+	}
+	if r.State.Primary.Epoch != before.State.Primary.Epoch {
+		t.Errorf("the primary is that of epoch %d, before %d\n%s", r.State.Primary.Epoch, before.State.Primary.Epoch, history(r))
+	}
 	c.checkWrites(t)
 }
 

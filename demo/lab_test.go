@@ -138,7 +138,7 @@ func deb(t *testing.T) string {
 	t.Helper()
 	debs, err := filepath.Glob(filepath.Join(os.Getenv("LAB_PACKAGES"), "first", "*.deb"))
 	if err != nil || len(debs) != 1 {
-		t.Fatalf("LAB_PACKAGES: packages of ferryman: got %v, %v; want one: FORMATS=deb packaging/build DIRECTORY/first makes it", debs, err)
+		t.Fatalf("LAB_PACKAGES: packages of ferryman: got %v, %v; want one: ARCHITECTURES=$(go env GOARCH) FORMATS=deb packaging/build DIRECTORY/first makes it", debs, err)
 	}
 	return debs[0]
 }

@@ -251,6 +251,9 @@ func acts(d ferryman.Decision) string {
 		if m.Lost {
 			text += " lost"
 		}
+		if m.Format > 0 {
+			text += fmt.Sprintf(" to %d", m.Format)
+		}
 		if m.Epoch > 0 {
 			text += fmt.Sprintf(" epoch %d", m.Epoch)
 		}

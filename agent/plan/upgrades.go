@@ -30,6 +30,9 @@ func upgrades(x *situation) (p proposal) {
 			p.move(ferryman.Transition{Kind: ferryman.MoveCarryAgents, Node: n.ID()})
 			return p
 		}
+		if f := x.understood(); f > x.s.Format {
+			p.move(ferryman.Transition{Kind: ferryman.MoveRaiseFormat, Format: f})
+		}
 		p.wait("complete", "", "generation %d is done", r.Generation)
 		return p
 	}
@@ -72,6 +75,21 @@ func (x *situation) straggler() (upgrade.Node, bool) {
 		}
 	}
 	return upgrade.Node{}, false
+}
+
+// understood is the newest format of the replicated state that all agents know,
+// as they said to this leader; zero while one has not. It is gone by between two
+// rollouts only: an agent that is put back must understand what was committed.
+func (x *situation) understood() (format uint32) {
+	for i, n := range x.nodes {
+		if !n.View.Reachable {
+			return 0
+		}
+		if f := n.View.Status.Format; i == 0 || f < format {
+			format = f
+		}
+	}
+	return format
 }
 
 // carry moves one part on.

@@ -239,6 +239,12 @@ func TestPassage(t *testing.T) {
 			v.Status.Release, v.Status.Agent.Version, v.Status.Selected = "sha256:x", version, []string{"ferryman/" + version}
 		})
 	}
+	knows := func(x *sit, formats ...uint32) *sit {
+		for i, f := range formats {
+			x.view([]string{"n1", "n2", "n3"}[i], func(v *ferryman.NodeView) { v.Status.Format = f })
+		}
+		return x
+	}
 	gone := func(x *sit) *sit { // and is carried to what all have
 		x.s.Rollout.Ended = time.Time{}
 		c := x.s.Complete[ferryman.PartAgents]
@@ -258,6 +264,11 @@ func TestPassage(t *testing.T) {
 		try(t, []row{
 			{"one that came with another agent is carried when nothing else is", straggler(calm(3), "9"), "carry-agents n4", ""},
 			{"to what all have", gone(calm(3)), "switch n4 ", ""},
+			{"a format that all understand is taken when nothing is carried", knows(calm(3), 3, 2, 2), "raise-format to 2", ""},
+			{"not one that somebody does not", knows(calm(3), 3, 1, 3), "", ""},
+			{"nor while somebody does not say", knows(calm(3), 2, 2, 2).silent("n2", time.Second), "", ""},
+			{"nor before one with another agent is carried", knows(straggler(calm(3), "9"), 2, 2, 2), "carry-agents n4", ""},
+			{"nor while an agent may be put back", knows(agent("9"), 2, 2, 2), "switch n2 9", ""},
 			{"an agent that is there has arrived, also while the rest stands still", func() *sit {
 				x := agent("9").view("n2", func(v *ferryman.NodeView) {
 					v.Status.Agent, v.Status.BootID = ferryman.Target{Version: "9", RestartGeneration: 1}, "b2"

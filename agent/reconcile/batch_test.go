@@ -47,7 +47,7 @@ func build(t *testing.T, commands ...state.Command) ferryman.State {
 func founded() []state.Command {
 	n2, n3 := member("n2"), member("n3")
 	return []state.Command{
-		{Bootstrap: &state.Bootstrap{Cluster: "test-1", Member: member("n1")}},
+		{Bootstrap: &state.Bootstrap{Cluster: "test-1", Format: state.Format, Member: member("n1")}},
 		{Join: &n2}, {Join: &n3},
 	}
 }

@@ -425,7 +425,8 @@ func (t *term) forbids(s ferryman.State, st ferryman.Step) string {
 // propose commits one command. It fails when the state refused it, although it
 // was tried before: somebody else changed the state in between.
 func (t *term) propose(cmd state.Command) error {
-	data, err := state.Encode(cmd)
+	s, _ := t.Store.State()
+	data, err := state.Encode(s, cmd)
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,8 @@ func newGroup(t *testing.T, commands ...state.Command) *group {
 func (g *group) commit(t *testing.T, c state.Command) {
 	t.Helper()
 	c.At = time.Now()
-	data, err := state.Encode(c)
+	s, _ := g.store.State()
+	data, err := state.Encode(s, c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,7 @@ func newWorld(seed uint64) *world {
 	first := w.host()
 	w.start(first)
 	w.raft[first.id] = ferryman.Voter
-	w.commit(state.Command{Bootstrap: &state.Bootstrap{Cluster: "world-1", Member: w.member(first)}})
+	w.commit(state.Command{Bootstrap: &state.Bootstrap{Cluster: "world-1", Format: state.Format, Member: w.member(first)}})
 	w.doc = ferryman.Document{Nodes: 3, Database: ferryman.Database{Engine: "demodb", Version: "1"}, Rollout: ferryman.Policy{
 		Bake: ferryman.Duration(2 * time.Second), MinHealthy: ferryman.Duration(time.Second), StepDeadline: ferryman.Duration(40 * time.Second),
 		ProgressDeadline: ferryman.Duration(4 * time.Minute), SwitchoverTimeout: ferryman.Duration(20 * time.Second), WriteBudget: ferryman.Duration(8 * time.Second)}}

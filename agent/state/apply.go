@@ -87,7 +87,7 @@ func (a *applier) bootstrap(b Bootstrap) error {
 	if b.Cluster == "" {
 		return refuse("a cluster needs an id")
 	}
-	a.s.Cluster, a.s.Format = b.Cluster, Format
+	a.s.Cluster, a.s.Format = b.Cluster, b.Format // a later build applies this entry as well
 	a.s.Members = map[ferryman.NodeID]ferryman.Member{}
 	a.event("cluster", "", 0, false, "cluster %s was made by %s", b.Cluster, b.Member.Name)
 	return a.join(b.Member)

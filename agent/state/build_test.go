@@ -85,7 +85,7 @@ func apply(t *testing.T, s ferryman.State, commands ...command) ferryman.State {
 // born is a cluster of three nodes that has no document yet.
 func born(t *testing.T) ferryman.State {
 	n2, n3 := node("n2"), node("n3")
-	return apply(t, ferryman.State{}, command{Bootstrap: &state.Bootstrap{Cluster: "orders-1a2b", Member: node("n1")}}, command{Join: &n2}, command{Join: &n3})
+	return apply(t, ferryman.State{}, command{Bootstrap: &state.Bootstrap{Cluster: "orders-1a2b", Format: state.Format, Member: node("n1")}}, command{Join: &n2}, command{Join: &n3})
 }
 
 // running is a cluster whose first rollout, of version 1, is complete; n1 is

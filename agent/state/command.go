@@ -13,7 +13,9 @@ import (
 )
 
 // Format is the newest format of commands and records that this build
-// understands.
+// understands. It rises with whatever an agent before it could not read, or would
+// apply otherwise; what came with a format is used only in a state of that format
+// (ferryman.State.Format), to which the plan raises it once all agents understand.
 const Format uint32 = 1
 
 // Command is one log entry. All of it applies, or none.
@@ -30,9 +32,10 @@ type Command struct {
 	Request   *ferryman.Request     `json:"request,omitempty"`
 }
 
-// Bootstrap makes the cluster, with its first member.
+// Bootstrap makes the cluster, with its first member, in that member's Format.
 type Bootstrap struct {
 	Cluster string          `json:"cluster"`
+	Format  uint32          `json:"format"`
 	Member  ferryman.Member `json:"member"`
 }
 
@@ -42,13 +45,22 @@ func (c Command) Empty() bool {
 		c.Accept == nil && c.Refuse == nil && c.Join == nil && c.Request == nil
 }
 
-// Encode writes a command as a log entry: one byte of format, then JSON.
-func Encode(c Command) ([]byte, error) {
+// Encode writes a command as a log entry: one byte of format, then JSON. The
+// format is that of the state, which older agents may understand as well, or what
+// the command makes it: an agent that does not understand that must not go on.
+func Encode(s ferryman.State, c Command) ([]byte, error) {
 	data, err := json.Marshal(c)
 	if err != nil {
 		return nil, fmt.Errorf("encode command: %w", err)
 	}
-	return append([]byte{byte(Format)}, data...), nil
+	format := s.Format
+	if c.Bootstrap != nil {
+		format = c.Bootstrap.Format
+	}
+	for _, m := range c.Moves {
+		format = max(format, m.Format)
+	}
+	return append([]byte{byte(format)}, data...), nil
 }
 
 // ErrUnknownCommand means that a log entry was written by a newer agent. The
@@ -57,8 +69,11 @@ var ErrUnknownCommand = fmt.Errorf("this agent does not understand a command in 
 
 // Decode reads a log entry.
 func Decode(data []byte) (Command, error) {
-	if len(data) == 0 || uint32(data[0]) > Format {
-		return Command{}, ErrUnknownCommand
+	if len(data) == 0 {
+		return Command{}, fmt.Errorf("%w (it is empty)", ErrUnknownCommand)
+	}
+	if uint32(data[0]) > Format {
+		return Command{}, fmt.Errorf("%w (it has format %d, and this agent knows %d)", ErrUnknownCommand, data[0], Format)
 	}
 	var c Command
 	dec := json.NewDecoder(bytes.NewReader(data[1:]))

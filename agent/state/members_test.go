@@ -31,8 +31,8 @@ func TestMembers(t *testing.T) {
 		takeOver = apply(t, lost, joins(node("n3"), other))
 	)
 	try(t, []row{
-		{"bootstrap", ferryman.State{}, command{Bootstrap: &state.Bootstrap{Cluster: "c-1", Member: node("n1")}}, ""},
-		{"bootstrap twice", run, command{Bootstrap: &state.Bootstrap{Cluster: "c-1", Member: node("n1")}}, "exists already"},
+		{"bootstrap", ferryman.State{}, command{Bootstrap: &state.Bootstrap{Cluster: "c-1", Format: state.Format, Member: node("n1")}}, ""},
+		{"bootstrap twice", run, command{Bootstrap: &state.Bootstrap{Cluster: "c-1", Format: state.Format, Member: node("n1")}}, "exists already"},
 		{"bootstrap without an id", ferryman.State{}, command{Bootstrap: &state.Bootstrap{Member: node("n1")}}, "needs an id"},
 		{"join nothing", ferryman.State{}, joins(node("n1"), same), "no cluster yet"},
 		{"join", run, joins(node("n4"), same), ""},

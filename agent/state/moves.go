@@ -52,6 +52,7 @@ func (a *applier) move(t ferryman.Transition) error {
 		if t.Format <= a.s.Format || t.Format > Format {
 			return refuse("the format is %d", a.s.Format)
 		}
+		a.event("cluster", "", 0, false, "the state has format %d from here on: agents before it, which know %d, cannot come back", t.Format, a.s.Format)
 		a.s.Format = t.Format
 		return nil
 	}

@@ -86,10 +86,10 @@ type snapshot struct {
 	State  ferryman.State `json:"state"`
 }
 
-// Snapshot writes the state as JSON.
+// Snapshot writes the state as JSON, for every agent that understands its format.
 func (s *Store) Snapshot() ([]byte, error) {
 	state, index := s.State()
-	return json.Marshal(snapshot{Format: Format, Index: index, State: state})
+	return json.Marshal(snapshot{Format: state.Format, Index: index, State: state})
 }
 
 // Restore replaces the state by a snapshot's.

@@ -14,7 +14,7 @@ import (
 
 func encode(t testing.TB, c command) []byte {
 	t.Helper()
-	data, err := state.Encode(c)
+	data, err := state.Encode(ferryman.State{Format: state.Format}, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestStore(t *testing.T) {
 	s, failed := newStore(t)
 	changed := s.Changed()
 	m := node("n1")
-	if a := s.Apply(3, encode(t, command{At: t0, Bootstrap: &state.Bootstrap{Cluster: "orders-1", Member: m}})).(state.Applied); a.Err != nil || len(a.Events) == 0 {
+	if a := s.Apply(3, encode(t, command{At: t0, Bootstrap: &state.Bootstrap{Cluster: "orders-1", Format: state.Format, Member: m}})).(state.Applied); a.Err != nil || len(a.Events) == 0 {
 		t.Fatalf("bootstrap came to %+v", a)
 	}
 	select {
@@ -62,7 +62,7 @@ func TestStore(t *testing.T) {
 		t.Error("who waits for a change was not told")
 	}
 	before, _ := s.State()
-	if a := s.Apply(4, encode(t, command{At: t0, Bootstrap: &state.Bootstrap{Cluster: "other", Member: m}})).(state.Applied); !errors.Is(a.Err, ferryman.ErrRefused) {
+	if a := s.Apply(4, encode(t, command{At: t0, Bootstrap: &state.Bootstrap{Cluster: "other", Format: state.Format, Member: m}})).(state.Applied); !errors.Is(a.Err, ferryman.ErrRefused) {
 		t.Errorf("a second bootstrap came to %v, want it refused", a.Err)
 	}
 	if after, index := s.State(); index != 4 || text(t, after) != text(t, before) {
@@ -86,7 +86,7 @@ func TestSnapshot(t *testing.T) {
 		late, failed := newStore(t)
 		var log [][]byte
 		next := running(t)
-		data := encode(t, command{At: t0, Bootstrap: &state.Bootstrap{Cluster: "c-1", Member: node("n1")}})
+		data := encode(t, command{At: t0, Bootstrap: &state.Bootstrap{Cluster: "c-1", Format: state.Format, Member: node("n1")}})
 		all.Apply(1, data)
 		for range 80 {
 			current, _ := all.State()
@@ -144,7 +144,7 @@ func FuzzDecode(f *testing.F) {
 	for _, c := range []command{
 		{}, accept(d), {Join: &n4}, ask(ferryman.RequestUndo, nil), ask(ferryman.RequestRestart, nil), steps(step(ferryman.OpStop, "n2")),
 		moves(change{Kind: ferryman.MoveBeginSwitchover, Node: "id-n2"}), moves(commit), moves(part(ferryman.PartDatabase, ferryman.PartReverting)),
-		{Bootstrap: &state.Bootstrap{Cluster: "c", Member: n4}}, {Outcomes: []ferryman.Outcome{done(1, ferryman.Result{})}}, {Refuse: &ferryman.Refusal{}},
+		{Bootstrap: &state.Bootstrap{Cluster: "c", Format: state.Format, Member: n4}}, {Outcomes: []ferryman.Outcome{done(1, ferryman.Result{})}}, {Refuse: &ferryman.Refusal{}},
 	} {
 		f.Add(encode(f, c))
 	}
