@@ -221,6 +221,33 @@ func TestRpmsGoForthAndBack(t *testing.T) {
 	}
 }
 
+// What stands beside a package, and needs just its version, is known once a new version is staged: the old one may be kept long since.
+func TestTheWayBackHasWhatCameLater(t *testing.T) {
+	t.Parallel()
+	for name, old := range map[string][]string{"there from the first": {"7-1"}, "installed later": nil} {
+		r := newRedhat()
+		r.installed["db-doc"] = old
+		r.offer("db-doc", "7-1", "requires db = 7-1")
+		r.offer("db-doc", "7-2", "requires db = 7-2")
+		m, _ := r.dnf(t)
+		must(t, m.Stage(t.Context(), db("7-1"), 2))
+		delete(r.offered["db"], "7-1") // kept is kept
+		r.installed["db-doc"], r.brings = []string{"7-1"}, []string{"db-doc-7-2"}
+		must(t, m.Stage(t.Context(), db("7-2"), 2))
+		for _, version := range []string{"7-2", "7-1"} {
+			must(t, m.Switch(t.Context(), db(version)))
+			if got := fmt.Sprint(r.installed["db"], r.installed["db-tools"], r.installed["db-doc"]); got != fmt.Sprintf("[%[1]s] [%[1]s] [%[1]s]", version) {
+				t.Errorf("%s: switched to %s: the host has %s", name, version, got)
+			}
+		}
+		n := len(r.ran)
+		must(t, m.Stage(t.Context(), db("7-2"), 2))
+		if strings.Contains(strings.Join(r.ran[n:], "\n"), "--downloadonly") {
+			t.Errorf("%s: once more: %q; all was kept", name, r.ran[n:])
+		}
+	}
+}
+
 func TestRpmsAreRefused(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

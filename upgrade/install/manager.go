@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -327,9 +328,6 @@ func (m Manager) wayBack(ctx context.Context, name, now string, files []KeptFile
 	if now == "" || slices.ContainsFunc(files, func(f KeptFile) bool { return f.Package == p }) {
 		return nil
 	}
-	if _, err := m.Keep.Read(p); err == nil {
-		return nil
-	}
 	parts, err := m.together(ctx, p, true)
 	for _, f := range files {
 		if err != nil || f.Extra || slices.ContainsFunc(parts, func(o ferryman.Package) bool { return o.Name == f.Name }) {
@@ -341,10 +339,52 @@ func (m Manager) wayBack(ctx context.Context, name, now string, files []KeptFile
 		}
 	}
 	if err == nil {
-		err = m.Keep.put(p, func(dir string) ([]KeptFile, error) { return m.Tool.regather(ctx, dir, parts) })
+		err = m.keep(ctx, p, parts)
 	}
 	if err != nil {
 		return fmt.Errorf("there would be no way back, as %s %s, which is installed, cannot be kept: %w", name, now, err)
 	}
 	return nil
+}
+
+// keep keeps all parts of a version that is installed. What is kept of it already may lack some: they were installed later, or nothing of it names them.
+func (m Manager) keep(ctx context.Context, p ferryman.Package, parts []ferryman.Package) error {
+	kept, _ := m.Keep.Read(p)
+	lacks := func(files []KeptFile) []ferryman.Package {
+		return slices.DeleteFunc(slices.Clone(parts), func(part ferryman.Package) bool {
+			// What is extra would only be installed where there is nothing of it.
+			return slices.ContainsFunc(files, func(f KeptFile) bool { return f.Package == part && !f.Extra })
+		})
+	}
+	if len(lacks(kept.Files)) == 0 {
+		return nil
+	}
+	return m.Keep.put(p, func(dir string) (files []KeptFile, err error) {
+		// What is kept no source may have any more.
+		for _, f := range kept.Files {
+			if slices.ContainsFunc(parts, func(part ferryman.Package) bool { return part.Name == f.Name && part.Version != f.Version }) {
+				continue
+			}
+			paths, err := m.Keep.verify(p, []KeptFile{f})
+			if err == nil {
+				err = os.Link(paths[0], filepath.Join(dir, f.File))
+			}
+			if err != nil {
+				return nil, err
+			}
+			f.Extra = f.Extra && !slices.Contains(parts, f.Package)
+			files = append(files, f)
+		}
+		missing := lacks(files)
+		if len(missing) == 0 {
+			return files, nil
+		}
+		more, err := m.Tool.regather(ctx, dir, missing)
+		for _, f := range more {
+			if slices.Contains(missing, f.Package) { // and not one that was there
+				files = append(files, f)
+			}
+		}
+		return files, err
+	})
 }
