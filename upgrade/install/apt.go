@@ -142,12 +142,21 @@ func (a Apt) needs(ctx context.Context, p ferryman.Package, installed bool) (nee
 	} else {
 		fields, err = a.offered(ctx, p)
 	}
+	return debNeeds(fields), err
+}
+
+func debNeeds(fields map[string]string) (needs []ferryman.Package) {
 	for _, dep := range strings.Split(fields["Pre-Depends"]+","+fields["Depends"], ",") {
 		if m := debExactly.FindStringSubmatch(strings.TrimSpace(dep)); m != nil {
 			needs = append(needs, ferryman.Package{Name: m[1], Version: m[2]})
 		}
 	}
-	return needs, err
+	return needs
+}
+
+func (a Apt) bars(ctx context.Context, path string, back []ferryman.Package, _ []string) (string, error) {
+	out, err := run(ctx, a.Host, "", "dpkg-deb", "-f", path, "Pre-Depends", "Depends")
+	return needsAnother(debNeeds(control(out)), back), err
 }
 
 func (a Apt) sizes(ctx context.Context, parts []ferryman.Package) (files, unpacked int64) {

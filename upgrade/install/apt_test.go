@@ -129,6 +129,9 @@ func (d *debian) Run(_ context.Context, dir, program string, args ...string) (st
 			return "", errors.New("exit status 100: E: Version was not found")
 		}
 		return "", os.WriteFile(filepath.Join(dir, debOf(last[0])), []byte(last[0]), 0o600)
+	case strings.HasPrefix(line, "dpkg-deb -f"):
+		name, version := named(args[1])
+		return "Depends: " + d.depends(name, version) + "\n", nil
 	case program == "cp":
 		return "", os.WriteFile(last[0], []byte("cached"), 0o600)
 	case program == "dpkg-repack":
@@ -270,7 +273,11 @@ func TestStagingRefuses(t *testing.T) {
 		"no room":          {func(d *debian) { d.room = 1 << 20 }, "no room"},
 		"a removal":        {func(d *debian) { d.simulates = inst + "Remv redis-sentinel [7]\n" }, "it would remove redis-sentinel"},
 		"another's change": {func(d *debian) { d.simulates = inst + "Inst libc6 [2.36] (2.37 Debian)\n" }, "it would also change libc6 2.36 → 2.37"},
-		"a conflict":       {func(d *debian) { d.fails = map[string]string{"apt-get install -s": "unmet dependencies"} }, "unmet dependencies"},
+		"a need that bars the way back": {func(d *debian) {
+			d.offered["redis-common=2"] = map[string]string{"Depends": "libc6, redis-tools (= " + newer + ")"}
+			d.simulates = inst + "Inst redis-common (2 Debian)\n"
+		}, "there would be no way back: redis-common 2 comes along and stays, and it needs redis-tools in version " + newer},
+		"a conflict": {func(d *debian) { d.fails = map[string]string{"apt-get install -s": "unmet dependencies"} }, "unmet dependencies"},
 		"no way back": {func(d *debian) {
 			delete(d.offered, "redis-tools="+older)
 			d.fails = map[string]string{"dpkg-repack": "no such file"}

@@ -16,7 +16,7 @@ import (
 	"ferryman/upgrade/install"
 )
 
-// redhat is a host whose rpm and dnf do as they are told. What a package is, its file says: "name version", then what it requires and makes obsolete.
+// redhat is a host whose rpm and dnf do as they are told. What a package is, its file says: "name version", then what it requires, makes obsolete and has.
 type redhat struct {
 	installed map[string][]string          // versions by name
 	offered   map[string]map[string]string // files by name and version
@@ -113,6 +113,16 @@ func (r *redhat) Run(_ context.Context, _, program string, args ...string) (stri
 		return out, nil
 	case strings.HasPrefix(line, "rpm -q --requires"):
 		return says("requires", r.offered[last[0]][r.installed[last[0]][0]]), nil
+	case strings.HasPrefix(line, "rpm -qp --qf [%{FILENAMES}"):
+		out := ""
+		for _, path := range args[3:] {
+			raw, err := os.ReadFile(path)
+			if err != nil {
+				return "", err
+			}
+			out += strings.ReplaceAll(says("has", string(raw)), " ", "\t")
+		}
+		return out, nil
 	case strings.HasPrefix(line, "rpm -qp --qf"):
 		name, version, _ := strings.Cut(strings.TrimSpace(strings.Split(content, "\n")[0]), " ")
 		return name + " 0:" + version + " x86_64\n", nil
@@ -186,6 +196,8 @@ func TestRpmsGoForthAndBack(t *testing.T) {
 	r.offer("db-doc", "7-1", "requires db = 7-1")
 	r.offer("db-doc", "7-2", "requires db = 7-2")
 	r.brings = []string{"db-doc-7-2", "new-1-1"}
+	r.offer("new", "1-1", "requires lib = 1-1", "has /usr drwx", "has /usr/same -r--1")
+	r.offer("db-tools", "7-1", "has /usr dr-x", "has /usr/same -r--1", "has /usr/other -r--1")
 	m, conf := r.dnf(t)
 	must(t, m.Stage(t.Context(), db("7-2"), 2))
 	if r.installed["db"][0] != "7-1" || strings.Contains(strings.Join(r.ran, "\n"), "SYSTEMD_OFFLINE") {
@@ -263,7 +275,16 @@ func TestRpmsAreRefused(t *testing.T) {
 		"signed by nobody":  {func(r *redhat) { r.offer("db", "7-2", "unsigned") }, "no key that rpm knows signed it: "},
 		"rpm would not":     {func(r *redhat) { r.fails = map[string]string{"rpm --test": "conflicts with lib"} }, "conflicts with lib"},
 		"no way back":       {func(r *redhat) { delete(r.offered["db-tools"], "7-1") }, "there would be no way back"},
-		"another's name":    {func(r *redhat) { r.offered["db"]["7-2"] = "--root=/ 1-1" }, "not the name of a package"},
+		"a need that bars the way back": {func(r *redhat) {
+			r.offer("new", "1-1", "requires db(x86-64) = 7-2")
+			r.brings = []string{"new-1-1"}
+		}, "there would be no way back: new 1-1 comes along and stays, and it needs db in version 7-2"},
+		"a file that bars the way back": {func(r *redhat) {
+			r.offer("db-tools", "7-1", "has /usr dr-x", "has /usr/same -r--1", "has /usr/bin/check -rwx1")
+			r.offer("new", "1-1", "has /usr drwx", "has /usr/same -r--1", "has /usr/bin/check -rwx2")
+			r.brings = []string{"new-1-1"}
+		}, "there would be no way back: new 1-1 comes along and stays, and it has /usr/bin/check too"},
+		"another's name": {func(r *redhat) { r.offered["db"]["7-2"] = "--root=/ 1-1" }, "not the name of a package"},
 		"two architectures": {func(r *redhat) {
 			r.brings = []string{"db-7-2"}
 			r.offer("x", "1-1")

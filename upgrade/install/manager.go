@@ -41,6 +41,8 @@ type Tool interface {
 	gather(ctx context.Context, dir string, parts []ferryman.Package) ([]KeptFile, error)
 	// regather brings the files of what is installed into dir.
 	regather(ctx context.Context, dir string, parts []ferryman.Package) ([]KeptFile, error)
+	// bars tells what of a package's file would keep others from being installed beside it, which have versions of their own; empty when nothing would.
+	bars(ctx context.Context, path string, back []ferryman.Package, paths []string) (string, error)
 	// quiet tells that scripts of packages start, restart and stop nothing now.
 	quiet(ctx context.Context) error
 	// mend ends what was cut off in the middle, as long as it belongs to p.
@@ -108,7 +110,7 @@ func (m Manager) Stage(ctx context.Context, p ferryman.Package, count int) error
 	}
 	kept, missing := m.Keep.Read(p)
 	if missing == nil {
-		err = m.wayBack(ctx, p.Name, now, kept.Files)
+		err = m.wayBack(ctx, p.Name, now, m.Keep.dir(p), kept.Files)
 	} else {
 		err = m.Keep.put(p, func(dir string) ([]KeptFile, error) {
 			if now == p.Version {
@@ -127,7 +129,7 @@ func (m Manager) Stage(ctx context.Context, p ferryman.Package, count int) error
 					return nil, err
 				}
 			}
-			return files, m.wayBack(ctx, p.Name, now, files)
+			return files, m.wayBack(ctx, p.Name, now, dir, files)
 		})
 	}
 	if err != nil {
@@ -322,19 +324,25 @@ func (m Manager) room(ctx context.Context, parts []ferryman.Package) error {
 	return nil
 }
 
-// wayBack keeps the version that is installed, with what belongs to it and what files are going to replace.
-func (m Manager) wayBack(ctx context.Context, name, now string, files []KeptFile) error {
+// wayBack keeps the version that is installed, with what belongs to it and what files in dir are going to replace. It refuses those that would stay and
+// bar it.
+func (m Manager) wayBack(ctx context.Context, name, now, dir string, files []KeptFile) error {
 	p := ferryman.Package{Name: name, Version: now}
 	if now == "" || slices.ContainsFunc(files, func(f KeptFile) bool { return f.Package == p }) {
 		return nil
 	}
 	parts, err := m.together(ctx, p, true)
+	var stay []KeptFile
 	for _, f := range files {
-		if err != nil || f.Extra || slices.ContainsFunc(parts, func(o ferryman.Package) bool { return o.Name == f.Name }) {
+		if err != nil || slices.ContainsFunc(parts, func(o ferryman.Package) bool { return o.Name == f.Name }) {
 			continue
 		}
 		var v string
-		if v, err = m.Tool.Installed(ctx, f.Name); v != "" {
+		switch v, err = m.Tool.Installed(ctx, f.Name); {
+		case err != nil:
+		case v == "":
+			stay = append(stay, f)
+		case !f.Extra:
 			parts = append(parts, ferryman.Package{Name: f.Name, Version: v})
 		}
 	}
@@ -344,7 +352,39 @@ func (m Manager) wayBack(ctx context.Context, name, now string, files []KeptFile
 	if err != nil {
 		return fmt.Errorf("there would be no way back, as %s %s, which is installed, cannot be kept: %w", name, now, err)
 	}
+	if len(stay) == 0 {
+		return nil
+	}
+	kept, err := m.Keep.Read(p)
+	if err != nil {
+		return err
+	}
+	var paths []string
+	for _, f := range kept.Files {
+		if !f.Extra {
+			paths = append(paths, filepath.Join(m.Keep.dir(p), f.File))
+		}
+	}
+	for _, f := range stay {
+		why, err := m.Tool.bars(ctx, filepath.Join(dir, f.File), parts, paths)
+		if err == nil && why != "" {
+			err = fmt.Errorf("there would be no way back: %s %s comes along and stays, and %s", f.Name, f.Version, why)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// needsAnother tells which of needs is another version of what is gone back to.
+func needsAnother(needs, back []ferryman.Package) string {
+	for _, need := range needs {
+		if slices.ContainsFunc(back, func(o ferryman.Package) bool { return o.Name == need.Name && o.Version != need.Version }) {
+			return fmt.Sprintf("it needs %s in version %s", need.Name, need.Version)
+		}
+	}
+	return ""
 }
 
 // keep keeps all parts of a version that is installed. What is kept of it already may lack some: they were installed later, or nothing of it names them.
