@@ -65,7 +65,7 @@ func (a Apt) mend(ctx context.Context, p ferryman.Package, keep Keep) error {
 	if broken, err := a.broken(ctx); err != nil || broken == "" {
 		return err
 	}
-	_, failed := run(ctx, a.Host, "", "dpkg", "--configure", "-a", "--force-confdef", "--force-confold")
+	failed := change(ctx, a.Host, "dpkg", "--configure", "-a", "--force-confdef", "--force-confold")
 	halves, err := a.halves(ctx)
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func (a Apt) mend(ctx context.Context, p ferryman.Package, keep Keep) error {
 			if err != nil {
 				return err
 			}
-			_, failed = run(ctx, a.Host, "", "dpkg", slices.Concat([]string{"--install", "--force-confdef", "--force-confold"}, paths)...)
+			failed = change(ctx, a.Host, "dpkg", slices.Concat([]string{"--install", "--force-confdef", "--force-confold"}, paths)...)
 		}
 	}
 	err = unbroken(ctx, a)
@@ -305,8 +305,7 @@ func (a Apt) install(ctx context.Context, _ ferryman.Package, paths []string, ow
 	if _, err := a.simulate(ctx, paths, own); err != nil || only {
 		return err
 	}
-	_, err := run(ctx, a.Host, "", "apt-get", slices.Concat([]string{"install", "--no-remove"}, aptAnswers, paths)...)
-	return err
+	return change(ctx, a.Host, "apt-get", slices.Concat([]string{"install", "--no-remove"}, aptAnswers, paths)...)
 }
 
 func (a Apt) hold(ctx context.Context, own []ferryman.Package) error {
@@ -314,6 +313,5 @@ func (a Apt) hold(ctx context.Context, own []ferryman.Package) error {
 	for _, p := range own {
 		args = append(args, p.Name)
 	}
-	_, err := run(ctx, a.Host, "", "apt-mark", args...)
-	return err
+	return change(ctx, a.Host, "apt-mark", args...)
 }

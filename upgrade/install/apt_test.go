@@ -30,6 +30,7 @@ type debian struct {
 	fails     map[string]string // what a program says that fails, by its first words
 	held      []string
 	ran       []string
+	during    func() // comes in the middle of what changes the host
 }
 
 func (d *debian) Locked(path string) (string, error) {
@@ -64,9 +65,17 @@ func named(path string) (name, version string) {
 	return f[0], strings.ReplaceAll(f[1], "%3a", ":")
 }
 
-func (d *debian) Run(_ context.Context, dir, program string, args ...string) (string, error) {
+func (d *debian) Run(ctx context.Context, dir, program string, args ...string) (string, error) {
 	line := strings.Join(append([]string{filepath.Base(program)}, args...), " ")
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
 	d.ran = append(d.ran, line)
+	if d.during != nil && (strings.HasPrefix(line, "dpkg --configure") || strings.HasPrefix(line, "apt-get install --no-remove")) {
+		if d.during(); ctx.Err() != nil {
+			return "", errors.New("signal: killed")
+		}
+	}
 	for begin, says := range d.fails {
 		if strings.HasPrefix(line, begin) {
 			return "", errors.New("exit status 100: " + says)

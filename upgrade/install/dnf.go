@@ -123,6 +123,10 @@ func (d Dnf) install(ctx context.Context, p ferryman.Package, paths []string, ow
 		return err
 	}
 	// rpm does not wait for the disk, nor can what it left half done be told: until all is on the disk the package counts as not installed.
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx) // from here on it is ended, as with change
 	mark := d.mark(p.Name)
 	if err := WriteFile(mark, []byte(p.Version+"\n"), 0o644); err != nil {
 		return err

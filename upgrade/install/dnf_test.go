@@ -25,6 +25,7 @@ type redhat struct {
 	lock      string
 	answers   string // a socket at which somebody listens
 	ran       []string
+	during    func() // comes in the middle of an installation
 }
 
 func newRedhat() *redhat {
@@ -76,8 +77,11 @@ func says(word, content string) (out string) {
 	return out
 }
 
-func (r *redhat) Run(_ context.Context, _, program string, args ...string) (string, error) {
+func (r *redhat) Run(ctx context.Context, _, program string, args ...string) (string, error) {
 	line := program + " " + strings.Join(args, " ")
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
 	r.ran = append(r.ran, line)
 	for begin, what := range r.fails {
 		if strings.HasPrefix(line, begin) {
@@ -140,6 +144,12 @@ func (r *redhat) Run(_ context.Context, _, program string, args ...string) (stri
 		return out, nil
 	case strings.HasPrefix(line, "rpm --test"), strings.HasPrefix(line, "rpmdb --verifydb"), program == "sync":
 	case strings.HasPrefix(line, "env SYSTEMD_OFFLINE=1 rpm --upgrade --oldpackage"):
+		if r.during != nil {
+			r.during()
+		}
+		if ctx.Err() != nil {
+			return "", errors.New("signal: killed")
+		}
 		for _, path := range args {
 			if raw, err := os.ReadFile(path); err == nil {
 				name, version, _ := strings.Cut(strings.Split(string(raw), "\n")[0], " ")
@@ -338,6 +348,33 @@ func TestAnRpmThatWasCutOffIsInstalledAnew(t *testing.T) {
 	m, _ := r.dnf(t)
 	if now, err := m.Tool.Installed(t.Context(), "db"); err != nil || now != "" {
 		t.Errorf("of two versions: installed is %q, %v", now, err)
+	}
+}
+
+// A unit that is stopped ends its process, and not rpm in the middle.
+func TestWhatHasBegunIsEnded(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	r := newRedhat()
+	m, _ := r.dnf(t)
+	must(t, m.Stage(t.Context(), db("7-2"), 2))
+	r.during = stop
+	must(t, m.Switch(ctx, db("7-2")))
+	if now, err := m.Tool.Installed(t.Context(), "db"); err != nil || now != "7-2" {
+		t.Errorf("rpm: installed is %q, %v", now, err)
+	}
+	d := newDebian()
+	a := d.apt(t)
+	must(t, a.Stage(t.Context(), server(newer), 2))
+	ctx, d.during = context.WithCancel(t.Context())
+	must(t, a.Switch(ctx, server(newer)))
+	if d.installed["redis-server"] != newer || len(d.held) != 2 {
+		t.Errorf("apt: the host has %v, and held are %v", d.installed, d.held)
+	}
+	d.audit = "redis-tools is unpacked and not configured"
+	ctx, d.during = context.WithCancel(t.Context())
+	if err := a.Switch(ctx, server(newer)); !errors.Is(err, context.Canceled) || d.audit != "" {
+		t.Errorf("dpkg: got %v, and it says %q; want no more than that begun, and that ended", err, d.audit)
 	}
 }
 

@@ -162,6 +162,7 @@ func (m Manager) Switch(ctx context.Context, p ferryman.Package) error {
 	if err != nil {
 		return err
 	}
+	ctx = context.WithoutCancel(ctx) // it is done, and little is left to do
 	now, err := m.Tool.Installed(ctx, p.Name)
 	if err == nil && now != p.Version {
 		err = fmt.Errorf("the package manager ended well, and %s is at %q, not at %s", p.Name, now, p.Version)
