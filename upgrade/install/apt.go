@@ -40,8 +40,8 @@ func (a Apt) Installed(ctx context.Context, name string) (string, error) {
 	return "", nil
 }
 
-func (a Apt) places() (locks []string, database string) {
-	return []string{"/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock"}, "/var/lib/dpkg"
+func (a Apt) places() (changing, asking []string, database string) {
+	return []string{"/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock"}, nil, "/var/lib/dpkg"
 }
 
 func (a Apt) broken(ctx context.Context) (string, error) {

@@ -78,8 +78,8 @@ func (d Dnf) Installed(ctx context.Context, name string) (string, error) {
 	return all[0].Version, nil
 }
 
-func (d Dnf) places() (locks []string, database string) {
-	return []string{"/var/cache/dnf/metadata_lock.pid", "/var/cache/dnf/download_lock.pid", "/var/lib/dnf/rpmdb_lock.pid", "/var/lib/rpm/.rpm.lock"}, "/var/lib/rpm"
+func (d Dnf) places() (changing, asking []string, database string) {
+	return []string{"/var/lib/dnf/rpmdb_lock.pid", "/var/lib/rpm/.rpm.lock"}, []string{"/var/cache/dnf/metadata_lock.pid", "/var/cache/dnf/download_lock.pid"}, "/var/lib/rpm"
 }
 
 func (d Dnf) broken(ctx context.Context) (string, error) {

@@ -22,8 +22,8 @@ type redhat struct {
 	offered   map[string]map[string]string // files by name and version
 	brings    []string                     // what dnf finds that an installation takes beside what it is told
 	fails     map[string]string            // what a program says that fails, by its first words
-	lock      string
-	answers   string // a socket at which somebody listens
+	locks     map[string]string            // processes by the file that they hold
+	answers   string                       // a socket at which somebody listens
 	ran       []string
 	during    func() // comes in the middle of an installation
 }
@@ -47,10 +47,7 @@ func (r *redhat) offer(name, version string, more ...string) {
 }
 
 func (r *redhat) Locked(path string) (string, error) {
-	if strings.HasSuffix(path, "rpmdb_lock.pid") {
-		return r.lock, nil
-	}
-	return "", nil
+	return r.locks[filepath.Base(path)], nil
 }
 
 func (r *redhat) Room(string) (int64, error)      { return 1 << 40, nil }
@@ -277,7 +274,7 @@ func TestRpmsAreRefused(t *testing.T) {
 		want   string
 	}{
 		"nobody offers it":  {func(r *redhat) { delete(r.offered["db"], "7-2") }, "no package source of this host offers db 7-2: they have 7-1"},
-		"a lock":            {func(r *redhat) { r.lock = "dnf (process 7)" }, "the package manager is locked: dnf (process 7) holds /var/lib/dnf/rpmdb_lock.pid"},
+		"a lock":            {func(r *redhat) { r.locks = map[string]string{"rpmdb_lock.pid": "dnf (process 7)"} }, "the package manager is locked: dnf (process 7) holds /var/lib/dnf/rpmdb_lock.pid"},
 		"a broken database": {func(r *redhat) { r.fails = map[string]string{"rpmdb": "malformed"} }, "rpmdb --rebuilddb"},
 		"another's change":  {func(r *redhat) { r.brings = []string{"lib-2-1"} }, "it would also change lib 1-1 → 2-1"},
 		"a removal":         {func(r *redhat) { r.offer("db", "7-2", "obsoletes lib < 9") }, "it would remove lib"},
@@ -348,6 +345,23 @@ func TestAnRpmThatWasCutOffIsInstalledAnew(t *testing.T) {
 	m, _ := r.dnf(t)
 	if now, err := m.Tool.Installed(t.Context(), "db"); err != nil || now != "" {
 		t.Errorf("of two versions: installed is %q, %v", now, err)
+	}
+}
+
+// dnf-makecache.timer may ask sources for minutes.
+func TestRpmsAreSwitchedWhileSourcesAreAsked(t *testing.T) {
+	t.Parallel()
+	for lock, switches := range map[string]bool{"metadata_lock.pid": true, "download_lock.pid": true, "rpmdb_lock.pid": false, ".rpm.lock": false} {
+		r := newRedhat()
+		m, _ := r.dnf(t)
+		must(t, m.Stage(t.Context(), db("7-2"), 2))
+		r.locks = map[string]string{lock: "dnf (process 7)"}
+		if err := m.Stage(t.Context(), db("7-2"), 2); err == nil || !strings.Contains(err.Error(), lock) {
+			t.Errorf("%s: staged: got %v", lock, err)
+		}
+		if err := m.Switch(t.Context(), db("7-2")); (err == nil) != switches {
+			t.Errorf("%s: switched: got %v", lock, err)
+		}
 	}
 }
 

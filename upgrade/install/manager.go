@@ -27,8 +27,9 @@ type Manager struct {
 type Tool interface {
 	// Installed is described at Packages.
 	Installed(ctx context.Context, name string) (string, error)
-	// places are the files that are locked while others use the package manager, and the directory in which it remembers what is installed.
-	places() (locks []string, database string)
+	// places are the files that are locked while others change what is installed, and while they only ask sources, and the directory in which it remembers
+	// what is installed.
+	places() (changing, asking []string, database string)
 	// broken is what was left by what was cut off, and how a person mends it; empty when all is well.
 	broken(ctx context.Context) (string, error)
 	// versions are those that the sources have of a package; these are asked anew first, or not.
@@ -152,7 +153,9 @@ func (m Manager) Switch(ctx context.Context, p ferryman.Package) error {
 	if err := m.Tool.quiet(ctx); err != nil {
 		return err
 	}
-	if err := m.unlocked(ctx); err != nil {
+	// The database is stopped: it does not wait for who only asks sources.
+	changing, _, _ := m.Tool.places()
+	if err := m.unlocked(ctx, changing); err != nil {
 		return err
 	}
 	if err := m.Tool.mend(ctx, p, m.Keep); err != nil {
@@ -215,7 +218,8 @@ func (m Manager) install(ctx context.Context, p ferryman.Package, only bool) (ow
 
 // sound refuses to begin where a package manager is at work, or was cut off.
 func (m Manager) sound(ctx context.Context) error {
-	if err := m.unlocked(ctx); err != nil {
+	changing, asking, _ := m.Tool.places()
+	if err := m.unlocked(ctx, slices.Concat(changing, asking)); err != nil {
 		return err
 	}
 	return unbroken(ctx, m.Tool)
@@ -229,8 +233,7 @@ func unbroken(ctx context.Context, t Tool) error {
 	return err
 }
 
-func (m Manager) unlocked(ctx context.Context) error {
-	locks, _ := m.Tool.places()
+func (m Manager) unlocked(ctx context.Context, locks []string) error {
 	end := time.Now().Add(m.Patience)
 	for {
 		who := ""
@@ -309,7 +312,7 @@ func (m Manager) room(ctx context.Context, parts []ferryman.Package) error {
 	if err := os.MkdirAll(string(m.Keep), 0o755); err != nil {
 		return err
 	}
-	_, database := m.Tool.places()
+	_, _, database := m.Tool.places()
 	for _, need := range []struct {
 		path  string
 		bytes int64
