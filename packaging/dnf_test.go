@@ -129,7 +129,9 @@ func (f *fedora) refuses(t *testing.T) {
 		want     string
 	}{
 		{redis("u99"), "", "", "no package source of this host offers redis-server 5:7.0.15-u99: they have 5:7.0.15-"},
-		{redis("unsigned"), "", "", "is not signed"},
+		{redis("unsigned"), "", "", "no key that rpm knows signed it"},
+		// dnf would import the key that the source names, and what is touched has rpm's keys.
+		{redis("u10"), "rpm -e --allmatches gpg-pubkey", "rpm --import /srv/key.asc", "no key that rpm knows signed it"},
 		{redis("unsigned"), "sed -i s/gpgcheck=1/gpgcheck=0/ /etc/yum.repos.d/lab.repo", "sed -i s/gpgcheck=0/gpgcheck=1/ /etc/yum.repos.d/lab.repo", "no key that rpm knows signed it"},
 		{redis("u10"), "mv /srv/r/redis-tools-7.0.15-u7* /srv/gone && createrepo_c -q /srv/r && dnf-3 -q makecache --refresh", "mkdir -p /var/cache/dnf/mine/packages && mv /srv/gone/* /var/cache/dnf/mine/packages",
 			"there would be no way back, as redis-server 5:7.0.15-u7"},

@@ -233,6 +233,11 @@ func TestRpmsGoForthAndBack(t *testing.T) {
 	if want := "[main]\nexcludepkgs=db db-doc db-tools\ngpgcheck=1\n"; err != nil || string(raw) != want {
 		t.Errorf("held: got %q, %v; want %q", raw, err, want)
 	}
+	for _, line := range r.ran {
+		if strings.Contains(line, "--downloadonly") && !strings.Contains(line, " --setopt=*.gpgcheck=0 ") {
+			t.Errorf("dnf would import keys: %s", line)
+		}
+	}
 	n := len(r.ran)
 	must(t, m.Switch(t.Context(), db("7-2")))
 	if strings.Contains(strings.Join(r.ran[n:], "\n"), "--upgrade") {
