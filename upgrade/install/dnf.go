@@ -132,7 +132,8 @@ func (d Dnf) install(ctx context.Context, p ferryman.Package, paths []string, ow
 		return err
 	}
 	if _, err := d.Host.Run(ctx, "", "env", append([]string{"SYSTEMD_OFFLINE=1", "rpm"}, args...)...); err != nil {
-		return fmt.Errorf("rpm %s: %w", args[0], err)
+		// Whether it changed anything cannot be told: it may have written files before its database says so.
+		return fmt.Errorf("rpm %s: %w\nuntil the next switch ends this %s counts as not installed, as %s says", args[0], err, p.Name, mark)
 	}
 	if _, err := run(ctx, d.Host, "", "sync"); err != nil {
 		return err

@@ -328,6 +328,10 @@ func TestAnRpmThatWasCutOffIsInstalledAnew(t *testing.T) {
 		if err := m.Switch(t.Context(), db("7-2")); err == nil {
 			t.Error("it went well")
 		}
+		r.fails = map[string]string{"env SYSTEMD_OFFLINE=1 rpm": "no room"}
+		if err := m.Switch(t.Context(), db("7-2")); err == nil || !strings.Contains(err.Error(), "no room\nuntil the next switch ends this db counts as not installed, as "+string(m.Keep)+"/db.begun says") {
+			t.Errorf("rpm failed: got %v", err)
+		}
 		r.fails = nil
 		r.installed["db"] = []string{next} // as rpm's database says
 		if now, err := m.Tool.Installed(t.Context(), "db"); err != nil || now != "" {
