@@ -24,6 +24,7 @@ type redhat struct {
 	fails     map[string]string            // what a program says that fails, by its first words
 	locks     map[string]string            // processes by the file that they hold
 	answers   string                       // a socket at which somebody listens
+	cache     []string                     // names of dnf's files
 	ran       []string
 	during    func() // comes in the middle of an installation
 }
@@ -50,9 +51,20 @@ func (r *redhat) Locked(path string) (string, error) {
 	return r.locks[filepath.Base(path)], nil
 }
 
-func (r *redhat) Room(string) (int64, error)      { return 1 << 40, nil }
-func (r *redhat) Answers(path string) bool        { return path == r.answers }
-func (r *redhat) Glob(p string) ([]string, error) { return filepath.Glob(p) }
+func (r *redhat) Room(string) (int64, error) { return 1 << 40, nil }
+func (r *redhat) Answers(path string) bool   { return path == r.answers }
+func (r *redhat) Glob(p string) (found []string, err error) {
+	if !strings.HasPrefix(p, "/var/cache/dnf/") {
+		return filepath.Glob(p)
+	}
+	for _, name := range r.cache {
+		if ok, _ := filepath.Match(filepath.Base(p), name); ok {
+			found = append(found, filepath.Join(filepath.Dir(p), name))
+		}
+	}
+	return found, nil
+}
+
 func (r *redhat) file(nevr string) (string, error) {
 	for name, versions := range r.offered {
 		for version, content := range versions {
@@ -87,7 +99,7 @@ func (r *redhat) Run(ctx context.Context, _, program string, args ...string) (st
 	}
 	last := args[max(0, len(args)-1):]
 	content := ""
-	if len(last) > 0 && strings.HasSuffix(last[0], ".rpm") {
+	if len(last) > 0 && program != "cp" && strings.HasSuffix(last[0], ".rpm") {
 		raw, err := os.ReadFile(last[0])
 		if err != nil {
 			return "", err
@@ -95,6 +107,8 @@ func (r *redhat) Run(ctx context.Context, _, program string, args ...string) (st
 		content = string(raw)
 	}
 	switch {
+	case program == "cp":
+		return "", os.WriteFile(last[0], []byte("db-tools 7-1\n"), 0o600)
 	case strings.HasPrefix(line, "rpmkeys"):
 		if strings.Contains(content, "unsigned") {
 			return last[0] + ": digests OK", nil
@@ -354,6 +368,27 @@ func TestAnRpmThatWasCutOffIsInstalledAnew(t *testing.T) {
 	m, _ := r.dnf(t)
 	if now, err := m.Tool.Installed(t.Context(), "db"); err != nil || now != "" {
 		t.Errorf("of two versions: installed is %q, %v", now, err)
+	}
+}
+
+// Of a library a cache can have a build for each architecture.
+func TestTheCacheHasSeveralArchitectures(t *testing.T) {
+	t.Parallel()
+	for _, right := range []string{"x86_64", "noarch"} {
+		r := newRedhat()
+		delete(r.offered["db-tools"], "7-1")
+		r.cache = []string{"db-tools-7-1.i686.rpm", "db-tools-7-1." + right + ".rpm"}
+		m, _ := r.dnf(t)
+		must(t, m.Stage(t.Context(), db("7-2"), 2))
+		kept, err := m.Keep.Read(db("7-1"))
+		if err != nil || len(kept.Files) != 2 {
+			t.Fatalf("kept are %v, %v", kept, err)
+		}
+		for _, line := range r.ran {
+			if strings.HasPrefix(line, "cp") && !strings.Contains(line, "db-tools-7-1."+right+".rpm") {
+				t.Errorf("%s: %s", right, line)
+			}
+		}
 	}
 }
 

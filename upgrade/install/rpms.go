@@ -164,13 +164,23 @@ func (d Dnf) regather(ctx context.Context, dir string, parts []ferryman.Package)
 		if !ok {
 			version = p.Version
 		}
+		now, err := d.installed(ctx, p.Name)
+		if err != nil {
+			return nil, err
+		}
+		arches := []string{"*"}
+		if len(now) > 0 { // no other can take its place
+			arches = []string{now[0].arch, "noarch"}
+		}
 		var found []string
 		for _, cache := range dnfCaches {
-			more, err := d.Host.Glob(filepath.Join(cache, p.Name+"-"+version+".*.rpm"))
-			if err != nil {
-				return nil, err
+			for _, arch := range arches {
+				more, err := d.Host.Glob(filepath.Join(cache, p.Name+"-"+version+"."+arch+".rpm"))
+				if err != nil {
+					return nil, err
+				}
+				found = append(found, more...)
 			}
-			found = append(found, more...)
 		}
 		if len(found) == 0 {
 			missing = append(missing, p)
