@@ -136,6 +136,8 @@ func (f *fedora) refuses(t *testing.T) {
 		{redis("u10"), "mv /srv/r/redis-tools-7.0.15-u7* /srv/gone && createrepo_c -q /srv/r && dnf-3 -q makecache --refresh", "mkdir -p /var/cache/dnf/mine/packages && mv /srv/gone/* /var/cache/dnf/mine/packages",
 			"there would be no way back, as redis-server 5:7.0.15-u7"},
 		{redis("removes"), "", "", "it would remove other"},
+		{redis("splits"), "", "", "there would be no way back: splits 1-1 comes along and stays, and it needs redis-server in version 5:7.0.15-splits"},
+		{redis("takes"), "", "", "there would be no way back: took 1-1 comes along and stays, and it has /usr/share/doc/redis/release too"},
 		{redis("touches"), "", "", "it would also change lib 1-1 → 2-1"},
 		{redis("u10"), "sleep 60 & echo $! >/var/lib/dnf/rpmdb_lock.pid", "kill $(cat /var/lib/dnf/rpmdb_lock.pid)", "the package manager is locked: sleep"},
 		{redis("u10"), `perl -e 'use Fcntl; open F, ">>", "/var/lib/rpm/.rpm.lock"; fcntl(F, F_SETLK, pack("s s x4 q q i", F_WRLCK, 0 * time, 0, 0, 0)) or die; open G, ">/srv/locked"; sleep 60' & echo $! >/srv/pid; for i in $(seq 100); do [ -e /srv/locked ] || sleep 0.05; done`,
@@ -179,6 +181,11 @@ func (f *fedora) refuses(t *testing.T) {
 
 func (f *fedora) forthAndBack(t *testing.T) {
 	process := property(t, "redis-server", "InvocationID")
+	// As if a document had named first what is installed: that redis-doc needs just that version is seen once it is to change.
+	must(t, "rm", "-r", string(f.Keep))
+	if err := f.stage(t, redis("u7")); err != nil {
+		t.Fatal(err)
+	}
 	if err := f.stage(t, redis("u10")); err != nil {
 		t.Fatal(err)
 	}
