@@ -155,8 +155,31 @@ func debNeeds(fields map[string]string) (needs []ferryman.Package) {
 }
 
 func (a Apt) bars(ctx context.Context, path string, back []ferryman.Package, _ []string) (string, error) {
-	out, err := run(ctx, a.Host, "", "dpkg-deb", "-f", path, "Pre-Depends", "Depends")
-	return needsAnother(debNeeds(control(out)), back), err
+	out, err := run(ctx, a.Host, "", "dpkg-deb", "-f", path, "Pre-Depends", "Depends", "Breaks", "Conflicts")
+	if err != nil {
+		return "", err
+	}
+	fields := control(out)
+	if why := needsAnother(debNeeds(fields), back); why != "" {
+		return why, nil
+	}
+	// So says what has a file that an older version had.
+	for _, relation := range strings.Split(fields["Breaks"]+","+fields["Conflicts"], ",") {
+		m := debRelation.FindStringSubmatch(strings.TrimSpace(relation))
+		for _, o := range back {
+			if m == nil || m[1] != o.Name {
+				continue
+			}
+			_, err := run(ctx, a.Host, "", "dpkg", "--compare-versions", o.Version, m[2], m[3])
+			if err == nil {
+				return "it breaks " + m[0], nil
+			}
+			if !strings.Contains(err.Error(), "exit status 1") {
+				return "", err
+			}
+		}
+	}
+	return "", nil
 }
 
 func (a Apt) sizes(ctx context.Context, parts []ferryman.Package) (files, unpacked int64) {
@@ -187,6 +210,8 @@ func control(text string) map[string]string {
 }
 
 var debExactly = regexp.MustCompile(`^([a-z0-9][a-z0-9+.-]+)(?::any)? \(= ([^()]+)\)$`)
+
+var debRelation = regexp.MustCompile(`^([a-z0-9][a-z0-9+.-]+)(?::any)? \((<<|<=|=|>=|>>) ([^()]+)\)$`)
 
 // names are what apt-get install takes.
 func names(parts []ferryman.Package) (out []string) {

@@ -140,7 +140,12 @@ func (d *debian) Run(ctx context.Context, dir, program string, args ...string) (
 		return "", os.WriteFile(filepath.Join(dir, debOf(last[0])), []byte(last[0]), 0o600)
 	case strings.HasPrefix(line, "dpkg-deb -f"):
 		name, version := named(args[1])
-		return "Depends: " + d.depends(name, version) + "\n", nil
+		return "Depends: " + d.depends(name, version) + "\nBreaks: " + d.offered[name+"="+version]["Breaks"] + "\n", nil
+	case strings.HasPrefix(line, "dpkg --compare-versions"):
+		if args[1] == older && args[2] == "<<" && args[3] == newer {
+			return "", nil
+		}
+		return "", errors.New("exit status 1")
 	case program == "cp":
 		return "", os.WriteFile(last[0], []byte("cached"), 0o600)
 	case program == "dpkg-repack":
@@ -286,6 +291,10 @@ func TestStagingRefuses(t *testing.T) {
 			d.offered["redis-common=2"] = map[string]string{"Depends": "libc6, redis-tools (= " + newer + ")"}
 			d.simulates = inst + "Inst redis-common (2 Debian)\n"
 		}, "there would be no way back: redis-common 2 comes along and stays, and it needs redis-tools in version " + newer},
+		"a package that breaks the old version": {func(d *debian) {
+			d.offered["redis-common=2"] = map[string]string{"Breaks": "redis-server (<< 5:6), redis-sentinel (<< " + newer + "), redis-tools (<< " + newer + ")"}
+			d.simulates = inst + "Inst redis-common (2 Debian)\n"
+		}, "there would be no way back: redis-common 2 comes along and stays, and it breaks redis-tools (<< " + newer + ")"},
 		"a conflict": {func(d *debian) { d.fails = map[string]string{"apt-get install -s": "unmet dependencies"} }, "unmet dependencies"},
 		"no way back": {func(d *debian) {
 			delete(d.offered, "redis-tools="+older)
