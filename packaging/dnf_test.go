@@ -129,11 +129,15 @@ func (f *fedora) refuses(t *testing.T) {
 		want     string
 	}{
 		{redis("u99"), "", "", "no package source of this host offers redis-server 5:7.0.15-u99: they have 5:7.0.15-"},
-		{redis("unsigned"), "", "", "is not signed"},
+		{redis("unsigned"), "", "", "no key that rpm knows signed it"},
+		// dnf would import the key that the source names, and what is touched has rpm's keys.
+		{redis("u10"), "rpm -e --allmatches gpg-pubkey", "rpm --import /srv/key.asc", "no key that rpm knows signed it"},
 		{redis("unsigned"), "sed -i s/gpgcheck=1/gpgcheck=0/ /etc/yum.repos.d/lab.repo", "sed -i s/gpgcheck=0/gpgcheck=1/ /etc/yum.repos.d/lab.repo", "no key that rpm knows signed it"},
 		{redis("u10"), "mv /srv/r/redis-tools-7.0.15-u7* /srv/gone && createrepo_c -q /srv/r && dnf-3 -q makecache --refresh", "mkdir -p /var/cache/dnf/mine/packages && mv /srv/gone/* /var/cache/dnf/mine/packages",
 			"there would be no way back, as redis-server 5:7.0.15-u7"},
 		{redis("removes"), "", "", "it would remove other"},
+		{redis("splits"), "", "", "there would be no way back: splits 1-1 comes along and stays, and it needs redis-server in version 5:7.0.15-splits"},
+		{redis("takes"), "", "", "there would be no way back: took 1-1 comes along and stays, and it has /usr/share/doc/redis/release too"},
 		{redis("touches"), "", "", "it would also change lib 1-1 → 2-1"},
 		{redis("u10"), "sleep 60 & echo $! >/var/lib/dnf/rpmdb_lock.pid", "kill $(cat /var/lib/dnf/rpmdb_lock.pid)", "the package manager is locked: sleep"},
 		{redis("u10"), `perl -e 'use Fcntl; open F, ">>", "/var/lib/rpm/.rpm.lock"; fcntl(F, F_SETLK, pack("s s x4 q q i", F_WRLCK, 0 * time, 0, 0, 0)) or die; open G, ">/srv/locked"; sleep 60' & echo $! >/srv/pid; for i in $(seq 100); do [ -e /srv/locked ] || sleep 0.05; done`,
@@ -177,6 +181,11 @@ func (f *fedora) refuses(t *testing.T) {
 
 func (f *fedora) forthAndBack(t *testing.T) {
 	process := property(t, "redis-server", "InvocationID")
+	// As if a document had named first what is installed: that redis-doc needs just that version is seen once it is to change.
+	must(t, "rm", "-r", string(f.Keep))
+	if err := f.stage(t, redis("u7")); err != nil {
+		t.Fatal(err)
+	}
 	if err := f.stage(t, redis("u10")); err != nil {
 		t.Fatal(err)
 	}

@@ -40,8 +40,8 @@ func (a Apt) Installed(ctx context.Context, name string) (string, error) {
 	return "", nil
 }
 
-func (a Apt) places() (locks []string, database string) {
-	return []string{"/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock"}, "/var/lib/dpkg"
+func (a Apt) places() (changing, asking []string, database string) {
+	return []string{"/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock"}, nil, "/var/lib/dpkg"
 }
 
 func (a Apt) broken(ctx context.Context) (string, error) {
@@ -65,7 +65,7 @@ func (a Apt) mend(ctx context.Context, p ferryman.Package, keep Keep) error {
 	if broken, err := a.broken(ctx); err != nil || broken == "" {
 		return err
 	}
-	_, failed := run(ctx, a.Host, "", "dpkg", "--configure", "-a", "--force-confdef", "--force-confold")
+	failed := change(ctx, a.Host, "dpkg", "--configure", "-a", "--force-confdef", "--force-confold")
 	halves, err := a.halves(ctx)
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func (a Apt) mend(ctx context.Context, p ferryman.Package, keep Keep) error {
 			if err != nil {
 				return err
 			}
-			_, failed = run(ctx, a.Host, "", "dpkg", slices.Concat([]string{"--install", "--force-confdef", "--force-confold"}, paths)...)
+			failed = change(ctx, a.Host, "dpkg", slices.Concat([]string{"--install", "--force-confdef", "--force-confold"}, paths)...)
 		}
 	}
 	err = unbroken(ctx, a)
@@ -142,12 +142,44 @@ func (a Apt) needs(ctx context.Context, p ferryman.Package, installed bool) (nee
 	} else {
 		fields, err = a.offered(ctx, p)
 	}
+	return debNeeds(fields), err
+}
+
+func debNeeds(fields map[string]string) (needs []ferryman.Package) {
 	for _, dep := range strings.Split(fields["Pre-Depends"]+","+fields["Depends"], ",") {
 		if m := debExactly.FindStringSubmatch(strings.TrimSpace(dep)); m != nil {
 			needs = append(needs, ferryman.Package{Name: m[1], Version: m[2]})
 		}
 	}
-	return needs, err
+	return needs
+}
+
+func (a Apt) bars(ctx context.Context, path string, back []ferryman.Package, _ []string) (string, error) {
+	out, err := run(ctx, a.Host, "", "dpkg-deb", "-f", path, "Pre-Depends", "Depends", "Breaks", "Conflicts")
+	if err != nil {
+		return "", err
+	}
+	fields := control(out)
+	if why := needsAnother(debNeeds(fields), back); why != "" {
+		return why, nil
+	}
+	// So says what has a file that an older version had.
+	for _, relation := range strings.Split(fields["Breaks"]+","+fields["Conflicts"], ",") {
+		m := debRelation.FindStringSubmatch(strings.TrimSpace(relation))
+		for _, o := range back {
+			if m == nil || m[1] != o.Name {
+				continue
+			}
+			_, err := run(ctx, a.Host, "", "dpkg", "--compare-versions", o.Version, m[2], m[3])
+			if err == nil {
+				return "it breaks " + m[0], nil
+			}
+			if !strings.Contains(err.Error(), "exit status 1") {
+				return "", err
+			}
+		}
+	}
+	return "", nil
 }
 
 func (a Apt) sizes(ctx context.Context, parts []ferryman.Package) (files, unpacked int64) {
@@ -178,6 +210,8 @@ func control(text string) map[string]string {
 }
 
 var debExactly = regexp.MustCompile(`^([a-z0-9][a-z0-9+.-]+)(?::any)? \(= ([^()]+)\)$`)
+
+var debRelation = regexp.MustCompile(`^([a-z0-9][a-z0-9+.-]+)(?::any)? \((<<|<=|=|>=|>>) ([^()]+)\)$`)
 
 // names are what apt-get install takes.
 func names(parts []ferryman.Package) (out []string) {
@@ -296,8 +330,7 @@ func (a Apt) install(ctx context.Context, _ ferryman.Package, paths []string, ow
 	if _, err := a.simulate(ctx, paths, own); err != nil || only {
 		return err
 	}
-	_, err := run(ctx, a.Host, "", "apt-get", slices.Concat([]string{"install", "--no-remove"}, aptAnswers, paths)...)
-	return err
+	return change(ctx, a.Host, "apt-get", slices.Concat([]string{"install", "--no-remove"}, aptAnswers, paths)...)
 }
 
 func (a Apt) hold(ctx context.Context, own []ferryman.Package) error {
@@ -305,6 +338,5 @@ func (a Apt) hold(ctx context.Context, own []ferryman.Package) error {
 	for _, p := range own {
 		args = append(args, p.Name)
 	}
-	_, err := run(ctx, a.Host, "", "apt-mark", args...)
-	return err
+	return change(ctx, a.Host, "apt-mark", args...)
 }

@@ -30,6 +30,7 @@ type debian struct {
 	fails     map[string]string // what a program says that fails, by its first words
 	held      []string
 	ran       []string
+	during    func() // comes in the middle of what changes the host
 }
 
 func (d *debian) Locked(path string) (string, error) {
@@ -64,9 +65,17 @@ func named(path string) (name, version string) {
 	return f[0], strings.ReplaceAll(f[1], "%3a", ":")
 }
 
-func (d *debian) Run(_ context.Context, dir, program string, args ...string) (string, error) {
+func (d *debian) Run(ctx context.Context, dir, program string, args ...string) (string, error) {
 	line := strings.Join(append([]string{filepath.Base(program)}, args...), " ")
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
 	d.ran = append(d.ran, line)
+	if d.during != nil && (strings.HasPrefix(line, "dpkg --configure") || strings.HasPrefix(line, "apt-get install --no-remove")) {
+		if d.during(); ctx.Err() != nil {
+			return "", errors.New("signal: killed")
+		}
+	}
 	for begin, says := range d.fails {
 		if strings.HasPrefix(line, begin) {
 			return "", errors.New("exit status 100: " + says)
@@ -129,6 +138,14 @@ func (d *debian) Run(_ context.Context, dir, program string, args ...string) (st
 			return "", errors.New("exit status 100: E: Version was not found")
 		}
 		return "", os.WriteFile(filepath.Join(dir, debOf(last[0])), []byte(last[0]), 0o600)
+	case strings.HasPrefix(line, "dpkg-deb -f"):
+		name, version := named(args[1])
+		return "Depends: " + d.depends(name, version) + "\nBreaks: " + d.offered[name+"="+version]["Breaks"] + "\n", nil
+	case strings.HasPrefix(line, "dpkg --compare-versions"):
+		if args[1] == older && args[2] == "<<" && args[3] == newer {
+			return "", nil
+		}
+		return "", errors.New("exit status 1")
 	case program == "cp":
 		return "", os.WriteFile(last[0], []byte("cached"), 0o600)
 	case program == "dpkg-repack":
@@ -270,7 +287,15 @@ func TestStagingRefuses(t *testing.T) {
 		"no room":          {func(d *debian) { d.room = 1 << 20 }, "no room"},
 		"a removal":        {func(d *debian) { d.simulates = inst + "Remv redis-sentinel [7]\n" }, "it would remove redis-sentinel"},
 		"another's change": {func(d *debian) { d.simulates = inst + "Inst libc6 [2.36] (2.37 Debian)\n" }, "it would also change libc6 2.36 → 2.37"},
-		"a conflict":       {func(d *debian) { d.fails = map[string]string{"apt-get install -s": "unmet dependencies"} }, "unmet dependencies"},
+		"a need that bars the way back": {func(d *debian) {
+			d.offered["redis-common=2"] = map[string]string{"Depends": "libc6, redis-tools (= " + newer + ")"}
+			d.simulates = inst + "Inst redis-common (2 Debian)\n"
+		}, "there would be no way back: redis-common 2 comes along and stays, and it needs redis-tools in version " + newer},
+		"a package that breaks the old version": {func(d *debian) {
+			d.offered["redis-common=2"] = map[string]string{"Breaks": "redis-server (<< 5:6), redis-sentinel (<< " + newer + "), redis-tools (<< " + newer + ")"}
+			d.simulates = inst + "Inst redis-common (2 Debian)\n"
+		}, "there would be no way back: redis-common 2 comes along and stays, and it breaks redis-tools (<< " + newer + ")"},
+		"a conflict": {func(d *debian) { d.fails = map[string]string{"apt-get install -s": "unmet dependencies"} }, "unmet dependencies"},
 		"no way back": {func(d *debian) {
 			delete(d.offered, "redis-tools="+older)
 			d.fails = map[string]string{"dpkg-repack": "no such file"}

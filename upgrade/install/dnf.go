@@ -29,6 +29,8 @@ const (
 	// signed has rpm take nothing but what a key that it knows signed, whatever is configured.
 	signed = "_pkgverify_level all"
 	header = `%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE} %{ARCH}\n`
+	// contents are a package's files, and what tells whether two are the same.
+	contents = `[%{FILENAMES}\t%{FILEMODES:perms} %{FILEDIGESTS} %{FILELINKTOS}\n]`
 )
 
 // managers are where systemd can be asked to start something.
@@ -76,8 +78,8 @@ func (d Dnf) Installed(ctx context.Context, name string) (string, error) {
 	return all[0].Version, nil
 }
 
-func (d Dnf) places() (locks []string, database string) {
-	return []string{"/var/cache/dnf/metadata_lock.pid", "/var/cache/dnf/download_lock.pid", "/var/lib/dnf/rpmdb_lock.pid", "/var/lib/rpm/.rpm.lock"}, "/var/lib/rpm"
+func (d Dnf) places() (changing, asking []string, database string) {
+	return []string{"/var/lib/dnf/rpmdb_lock.pid", "/var/lib/rpm/.rpm.lock"}, []string{"/var/cache/dnf/metadata_lock.pid", "/var/cache/dnf/download_lock.pid"}, "/var/lib/rpm"
 }
 
 func (d Dnf) broken(ctx context.Context) (string, error) {
@@ -121,12 +123,17 @@ func (d Dnf) install(ctx context.Context, p ferryman.Package, paths []string, ow
 		return err
 	}
 	// rpm does not wait for the disk, nor can what it left half done be told: until all is on the disk the package counts as not installed.
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx) // from here on it is ended, as with change
 	mark := d.mark(p.Name)
 	if err := WriteFile(mark, []byte(p.Version+"\n"), 0o644); err != nil {
 		return err
 	}
 	if _, err := d.Host.Run(ctx, "", "env", append([]string{"SYSTEMD_OFFLINE=1", "rpm"}, args...)...); err != nil {
-		return fmt.Errorf("rpm %s: %w", args[0], err)
+		// Whether it changed anything cannot be told: it may have written files before its database says so.
+		return fmt.Errorf("rpm %s: %w\nuntil the next switch ends this %s counts as not installed, as %s says", args[0], err, p.Name, mark)
 	}
 	if _, err := run(ctx, d.Host, "", "sync"); err != nil {
 		return err

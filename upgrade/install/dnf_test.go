@@ -16,15 +16,17 @@ import (
 	"ferryman/upgrade/install"
 )
 
-// redhat is a host whose rpm and dnf do as they are told. What a package is, its file says: "name version", then what it requires and makes obsolete.
+// redhat is a host whose rpm and dnf do as they are told. What a package is, its file says: "name version", then what it requires, makes obsolete and has.
 type redhat struct {
 	installed map[string][]string          // versions by name
 	offered   map[string]map[string]string // files by name and version
 	brings    []string                     // what dnf finds that an installation takes beside what it is told
 	fails     map[string]string            // what a program says that fails, by its first words
-	lock      string
-	answers   string // a socket at which somebody listens
+	locks     map[string]string            // processes by the file that they hold
+	answers   string                       // a socket at which somebody listens
+	cache     []string                     // names of dnf's files
 	ran       []string
+	during    func() // comes in the middle of an installation
 }
 
 func newRedhat() *redhat {
@@ -46,15 +48,23 @@ func (r *redhat) offer(name, version string, more ...string) {
 }
 
 func (r *redhat) Locked(path string) (string, error) {
-	if strings.HasSuffix(path, "rpmdb_lock.pid") {
-		return r.lock, nil
-	}
-	return "", nil
+	return r.locks[filepath.Base(path)], nil
 }
 
-func (r *redhat) Room(string) (int64, error)      { return 1 << 40, nil }
-func (r *redhat) Answers(path string) bool        { return path == r.answers }
-func (r *redhat) Glob(p string) ([]string, error) { return filepath.Glob(p) }
+func (r *redhat) Room(string) (int64, error) { return 1 << 40, nil }
+func (r *redhat) Answers(path string) bool   { return path == r.answers }
+func (r *redhat) Glob(p string) (found []string, err error) {
+	if !strings.HasPrefix(p, "/var/cache/dnf/") {
+		return filepath.Glob(p)
+	}
+	for _, name := range r.cache {
+		if ok, _ := filepath.Match(filepath.Base(p), name); ok {
+			found = append(found, filepath.Join(filepath.Dir(p), name))
+		}
+	}
+	return found, nil
+}
+
 func (r *redhat) file(nevr string) (string, error) {
 	for name, versions := range r.offered {
 		for version, content := range versions {
@@ -76,8 +86,11 @@ func says(word, content string) (out string) {
 	return out
 }
 
-func (r *redhat) Run(_ context.Context, _, program string, args ...string) (string, error) {
+func (r *redhat) Run(ctx context.Context, _, program string, args ...string) (string, error) {
 	line := program + " " + strings.Join(args, " ")
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
 	r.ran = append(r.ran, line)
 	for begin, what := range r.fails {
 		if strings.HasPrefix(line, begin) {
@@ -86,7 +99,7 @@ func (r *redhat) Run(_ context.Context, _, program string, args ...string) (stri
 	}
 	last := args[max(0, len(args)-1):]
 	content := ""
-	if len(last) > 0 && strings.HasSuffix(last[0], ".rpm") {
+	if len(last) > 0 && program != "cp" && strings.HasSuffix(last[0], ".rpm") {
 		raw, err := os.ReadFile(last[0])
 		if err != nil {
 			return "", err
@@ -94,6 +107,8 @@ func (r *redhat) Run(_ context.Context, _, program string, args ...string) (stri
 		content = string(raw)
 	}
 	switch {
+	case program == "cp":
+		return "", os.WriteFile(last[0], []byte("db-tools 7-1\n"), 0o600)
 	case strings.HasPrefix(line, "rpmkeys"):
 		if strings.Contains(content, "unsigned") {
 			return last[0] + ": digests OK", nil
@@ -113,6 +128,16 @@ func (r *redhat) Run(_ context.Context, _, program string, args ...string) (stri
 		return out, nil
 	case strings.HasPrefix(line, "rpm -q --requires"):
 		return says("requires", r.offered[last[0]][r.installed[last[0]][0]]), nil
+	case strings.HasPrefix(line, "rpm -qp --qf [%{FILENAMES}"):
+		out := ""
+		for _, path := range args[3:] {
+			raw, err := os.ReadFile(path)
+			if err != nil {
+				return "", err
+			}
+			out += strings.ReplaceAll(says("has", string(raw)), " ", "\t")
+		}
+		return out, nil
 	case strings.HasPrefix(line, "rpm -qp --qf"):
 		name, version, _ := strings.Cut(strings.TrimSpace(strings.Split(content, "\n")[0]), " ")
 		return name + " 0:" + version + " x86_64\n", nil
@@ -130,6 +155,12 @@ func (r *redhat) Run(_ context.Context, _, program string, args ...string) (stri
 		return out, nil
 	case strings.HasPrefix(line, "rpm --test"), strings.HasPrefix(line, "rpmdb --verifydb"), program == "sync":
 	case strings.HasPrefix(line, "env SYSTEMD_OFFLINE=1 rpm --upgrade --oldpackage"):
+		if r.during != nil {
+			r.during()
+		}
+		if ctx.Err() != nil {
+			return "", errors.New("signal: killed")
+		}
 		for _, path := range args {
 			if raw, err := os.ReadFile(path); err == nil {
 				name, version, _ := strings.Cut(strings.Split(string(raw), "\n")[0], " ")
@@ -186,6 +217,8 @@ func TestRpmsGoForthAndBack(t *testing.T) {
 	r.offer("db-doc", "7-1", "requires db = 7-1")
 	r.offer("db-doc", "7-2", "requires db = 7-2")
 	r.brings = []string{"db-doc-7-2", "new-1-1"}
+	r.offer("new", "1-1", "requires lib = 1-1", "has /usr drwx", "has /usr/same -r--1")
+	r.offer("db-tools", "7-1", "has /usr dr-x", "has /usr/same -r--1", "has /usr/other -r--1")
 	m, conf := r.dnf(t)
 	must(t, m.Stage(t.Context(), db("7-2"), 2))
 	if r.installed["db"][0] != "7-1" || strings.Contains(strings.Join(r.ran, "\n"), "SYSTEMD_OFFLINE") {
@@ -214,10 +247,42 @@ func TestRpmsGoForthAndBack(t *testing.T) {
 	if want := "[main]\nexcludepkgs=db db-doc db-tools\ngpgcheck=1\n"; err != nil || string(raw) != want {
 		t.Errorf("held: got %q, %v; want %q", raw, err, want)
 	}
+	for _, line := range r.ran {
+		if strings.Contains(line, "--downloadonly") && !strings.Contains(line, " --setopt=*.gpgcheck=0 ") {
+			t.Errorf("dnf would import keys: %s", line)
+		}
+	}
 	n := len(r.ran)
 	must(t, m.Switch(t.Context(), db("7-2")))
 	if strings.Contains(strings.Join(r.ran[n:], "\n"), "--upgrade") {
 		t.Errorf("once more: %q; there was nothing to do", r.ran[n:])
+	}
+}
+
+// What stands beside a package, and needs just its version, is known once a new version is staged: the old one may be kept long since.
+func TestTheWayBackHasWhatCameLater(t *testing.T) {
+	t.Parallel()
+	for name, old := range map[string][]string{"there from the first": {"7-1"}, "installed later": nil} {
+		r := newRedhat()
+		r.installed["db-doc"] = old
+		r.offer("db-doc", "7-1", "requires db = 7-1")
+		r.offer("db-doc", "7-2", "requires db = 7-2")
+		m, _ := r.dnf(t)
+		must(t, m.Stage(t.Context(), db("7-1"), 2))
+		delete(r.offered["db"], "7-1") // kept is kept
+		r.installed["db-doc"], r.brings = []string{"7-1"}, []string{"db-doc-7-2"}
+		must(t, m.Stage(t.Context(), db("7-2"), 2))
+		for _, version := range []string{"7-2", "7-1"} {
+			must(t, m.Switch(t.Context(), db(version)))
+			if got := fmt.Sprint(r.installed["db"], r.installed["db-tools"], r.installed["db-doc"]); got != fmt.Sprintf("[%[1]s] [%[1]s] [%[1]s]", version) {
+				t.Errorf("%s: switched to %s: the host has %s", name, version, got)
+			}
+		}
+		n := len(r.ran)
+		must(t, m.Stage(t.Context(), db("7-2"), 2))
+		if strings.Contains(strings.Join(r.ran[n:], "\n"), "--downloadonly") {
+			t.Errorf("%s: once more: %q; all was kept", name, r.ran[n:])
+		}
 	}
 }
 
@@ -228,7 +293,7 @@ func TestRpmsAreRefused(t *testing.T) {
 		want   string
 	}{
 		"nobody offers it":  {func(r *redhat) { delete(r.offered["db"], "7-2") }, "no package source of this host offers db 7-2: they have 7-1"},
-		"a lock":            {func(r *redhat) { r.lock = "dnf (process 7)" }, "the package manager is locked: dnf (process 7) holds /var/lib/dnf/rpmdb_lock.pid"},
+		"a lock":            {func(r *redhat) { r.locks = map[string]string{"rpmdb_lock.pid": "dnf (process 7)"} }, "the package manager is locked: dnf (process 7) holds /var/lib/dnf/rpmdb_lock.pid"},
 		"a broken database": {func(r *redhat) { r.fails = map[string]string{"rpmdb": "malformed"} }, "rpmdb --rebuilddb"},
 		"another's change":  {func(r *redhat) { r.brings = []string{"lib-2-1"} }, "it would also change lib 1-1 → 2-1"},
 		"a removal":         {func(r *redhat) { r.offer("db", "7-2", "obsoletes lib < 9") }, "it would remove lib"},
@@ -236,7 +301,16 @@ func TestRpmsAreRefused(t *testing.T) {
 		"signed by nobody":  {func(r *redhat) { r.offer("db", "7-2", "unsigned") }, "no key that rpm knows signed it: "},
 		"rpm would not":     {func(r *redhat) { r.fails = map[string]string{"rpm --test": "conflicts with lib"} }, "conflicts with lib"},
 		"no way back":       {func(r *redhat) { delete(r.offered["db-tools"], "7-1") }, "there would be no way back"},
-		"another's name":    {func(r *redhat) { r.offered["db"]["7-2"] = "--root=/ 1-1" }, "not the name of a package"},
+		"a need that bars the way back": {func(r *redhat) {
+			r.offer("new", "1-1", "requires db(x86-64) = 7-2")
+			r.brings = []string{"new-1-1"}
+		}, "there would be no way back: new 1-1 comes along and stays, and it needs db in version 7-2"},
+		"a file that bars the way back": {func(r *redhat) {
+			r.offer("db-tools", "7-1", "has /usr dr-x", "has /usr/same -r--1", "has /usr/bin/check -rwx1")
+			r.offer("new", "1-1", "has /usr drwx", "has /usr/same -r--1", "has /usr/bin/check -rwx2")
+			r.brings = []string{"new-1-1"}
+		}, "there would be no way back: new 1-1 comes along and stays, and it has /usr/bin/check too"},
+		"another's name": {func(r *redhat) { r.offered["db"]["7-2"] = "--root=/ 1-1" }, "not the name of a package"},
 		"two architectures": {func(r *redhat) {
 			r.brings = []string{"db-7-2"}
 			r.offer("x", "1-1")
@@ -268,6 +342,10 @@ func TestAnRpmThatWasCutOffIsInstalledAnew(t *testing.T) {
 		if err := m.Switch(t.Context(), db("7-2")); err == nil {
 			t.Error("it went well")
 		}
+		r.fails = map[string]string{"env SYSTEMD_OFFLINE=1 rpm": "no room"}
+		if err := m.Switch(t.Context(), db("7-2")); err == nil || !strings.Contains(err.Error(), "no room\nuntil the next switch ends this db counts as not installed, as "+string(m.Keep)+"/db.begun says") {
+			t.Errorf("rpm failed: got %v", err)
+		}
 		r.fails = nil
 		r.installed["db"] = []string{next} // as rpm's database says
 		if now, err := m.Tool.Installed(t.Context(), "db"); err != nil || now != "" {
@@ -290,6 +368,71 @@ func TestAnRpmThatWasCutOffIsInstalledAnew(t *testing.T) {
 	m, _ := r.dnf(t)
 	if now, err := m.Tool.Installed(t.Context(), "db"); err != nil || now != "" {
 		t.Errorf("of two versions: installed is %q, %v", now, err)
+	}
+}
+
+// Of a library a cache can have a build for each architecture.
+func TestTheCacheHasSeveralArchitectures(t *testing.T) {
+	t.Parallel()
+	for _, right := range []string{"x86_64", "noarch"} {
+		r := newRedhat()
+		delete(r.offered["db-tools"], "7-1")
+		r.cache = []string{"db-tools-7-1.i686.rpm", "db-tools-7-1." + right + ".rpm"}
+		m, _ := r.dnf(t)
+		must(t, m.Stage(t.Context(), db("7-2"), 2))
+		kept, err := m.Keep.Read(db("7-1"))
+		if err != nil || len(kept.Files) != 2 {
+			t.Fatalf("kept are %v, %v", kept, err)
+		}
+		for _, line := range r.ran {
+			if strings.HasPrefix(line, "cp") && !strings.Contains(line, "db-tools-7-1."+right+".rpm") {
+				t.Errorf("%s: %s", right, line)
+			}
+		}
+	}
+}
+
+// dnf-makecache.timer may ask sources for minutes.
+func TestRpmsAreSwitchedWhileSourcesAreAsked(t *testing.T) {
+	t.Parallel()
+	for lock, switches := range map[string]bool{"metadata_lock.pid": true, "download_lock.pid": true, "rpmdb_lock.pid": false, ".rpm.lock": false} {
+		r := newRedhat()
+		m, _ := r.dnf(t)
+		must(t, m.Stage(t.Context(), db("7-2"), 2))
+		r.locks = map[string]string{lock: "dnf (process 7)"}
+		if err := m.Stage(t.Context(), db("7-2"), 2); err == nil || !strings.Contains(err.Error(), lock) {
+			t.Errorf("%s: staged: got %v", lock, err)
+		}
+		if err := m.Switch(t.Context(), db("7-2")); (err == nil) != switches {
+			t.Errorf("%s: switched: got %v", lock, err)
+		}
+	}
+}
+
+// A unit that is stopped ends its process, and not rpm in the middle.
+func TestWhatHasBegunIsEnded(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	r := newRedhat()
+	m, _ := r.dnf(t)
+	must(t, m.Stage(t.Context(), db("7-2"), 2))
+	r.during = stop
+	must(t, m.Switch(ctx, db("7-2")))
+	if now, err := m.Tool.Installed(t.Context(), "db"); err != nil || now != "7-2" {
+		t.Errorf("rpm: installed is %q, %v", now, err)
+	}
+	d := newDebian()
+	a := d.apt(t)
+	must(t, a.Stage(t.Context(), server(newer), 2))
+	ctx, d.during = context.WithCancel(t.Context())
+	must(t, a.Switch(ctx, server(newer)))
+	if d.installed["redis-server"] != newer || len(d.held) != 2 {
+		t.Errorf("apt: the host has %v, and held are %v", d.installed, d.held)
+	}
+	d.audit = "redis-tools is unpacked and not configured"
+	ctx, d.during = context.WithCancel(t.Context())
+	if err := a.Switch(ctx, server(newer)); !errors.Is(err, context.Canceled) || d.audit != "" {
+		t.Errorf("dpkg: got %v, and it says %q; want no more than that begun, and that ended", err, d.audit)
 	}
 }
 

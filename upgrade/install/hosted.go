@@ -124,5 +124,14 @@ func run(ctx context.Context, h Host, dir, program string, args ...string) (stri
 	return out, err
 }
 
+// change runs what must not be cut off in the middle, as a service that is stopped or a time-out would do: what has begun comes to its own end.
+func change(ctx context.Context, h Host, program string, args ...string) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	_, err := run(context.WithoutCancel(ctx), h, "", program, args...)
+	return err
+}
+
 // maxTail is how much of what a package manager printed goes into an error, which is committed in Raft.
 const maxTail = 1200

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -26,8 +27,9 @@ type Manager struct {
 type Tool interface {
 	// Installed is described at Packages.
 	Installed(ctx context.Context, name string) (string, error)
-	// places are the files that are locked while others use the package manager, and the directory in which it remembers what is installed.
-	places() (locks []string, database string)
+	// places are the files that are locked while others change what is installed, and while they only ask sources, and the directory in which it remembers
+	// what is installed.
+	places() (changing, asking []string, database string)
 	// broken is what was left by what was cut off, and how a person mends it; empty when all is well.
 	broken(ctx context.Context) (string, error)
 	// versions are those that the sources have of a package; these are asked anew first, or not.
@@ -40,6 +42,8 @@ type Tool interface {
 	gather(ctx context.Context, dir string, parts []ferryman.Package) ([]KeptFile, error)
 	// regather brings the files of what is installed into dir.
 	regather(ctx context.Context, dir string, parts []ferryman.Package) ([]KeptFile, error)
+	// bars tells what of a package's file would keep others from being installed beside it, which have versions of their own; empty when nothing would.
+	bars(ctx context.Context, path string, back []ferryman.Package, paths []string) (string, error)
 	// quiet tells that scripts of packages start, restart and stop nothing now.
 	quiet(ctx context.Context) error
 	// mend ends what was cut off in the middle, as long as it belongs to p.
@@ -107,7 +111,7 @@ func (m Manager) Stage(ctx context.Context, p ferryman.Package, count int) error
 	}
 	kept, missing := m.Keep.Read(p)
 	if missing == nil {
-		err = m.wayBack(ctx, p.Name, now, kept.Files)
+		err = m.wayBack(ctx, p.Name, now, m.Keep.dir(p), kept.Files)
 	} else {
 		err = m.Keep.put(p, func(dir string) ([]KeptFile, error) {
 			if now == p.Version {
@@ -126,7 +130,7 @@ func (m Manager) Stage(ctx context.Context, p ferryman.Package, count int) error
 					return nil, err
 				}
 			}
-			return files, m.wayBack(ctx, p.Name, now, files)
+			return files, m.wayBack(ctx, p.Name, now, dir, files)
 		})
 	}
 	if err != nil {
@@ -149,7 +153,9 @@ func (m Manager) Switch(ctx context.Context, p ferryman.Package) error {
 	if err := m.Tool.quiet(ctx); err != nil {
 		return err
 	}
-	if err := m.unlocked(ctx); err != nil {
+	// The database is stopped: it does not wait for who only asks sources.
+	changing, _, _ := m.Tool.places()
+	if err := m.unlocked(ctx, changing); err != nil {
 		return err
 	}
 	if err := m.Tool.mend(ctx, p, m.Keep); err != nil {
@@ -159,6 +165,7 @@ func (m Manager) Switch(ctx context.Context, p ferryman.Package) error {
 	if err != nil {
 		return err
 	}
+	ctx = context.WithoutCancel(ctx) // it is done, and little is left to do
 	now, err := m.Tool.Installed(ctx, p.Name)
 	if err == nil && now != p.Version {
 		err = fmt.Errorf("the package manager ended well, and %s is at %q, not at %s", p.Name, now, p.Version)
@@ -211,7 +218,8 @@ func (m Manager) install(ctx context.Context, p ferryman.Package, only bool) (ow
 
 // sound refuses to begin where a package manager is at work, or was cut off.
 func (m Manager) sound(ctx context.Context) error {
-	if err := m.unlocked(ctx); err != nil {
+	changing, asking, _ := m.Tool.places()
+	if err := m.unlocked(ctx, slices.Concat(changing, asking)); err != nil {
 		return err
 	}
 	return unbroken(ctx, m.Tool)
@@ -225,8 +233,7 @@ func unbroken(ctx context.Context, t Tool) error {
 	return err
 }
 
-func (m Manager) unlocked(ctx context.Context) error {
-	locks, _ := m.Tool.places()
+func (m Manager) unlocked(ctx context.Context, locks []string) error {
 	end := time.Now().Add(m.Patience)
 	for {
 		who := ""
@@ -305,7 +312,7 @@ func (m Manager) room(ctx context.Context, parts []ferryman.Package) error {
 	if err := os.MkdirAll(string(m.Keep), 0o755); err != nil {
 		return err
 	}
-	_, database := m.Tool.places()
+	_, _, database := m.Tool.places()
 	for _, need := range []struct {
 		path  string
 		bytes int64
@@ -321,30 +328,107 @@ func (m Manager) room(ctx context.Context, parts []ferryman.Package) error {
 	return nil
 }
 
-// wayBack keeps the version that is installed, with what belongs to it and what files are going to replace.
-func (m Manager) wayBack(ctx context.Context, name, now string, files []KeptFile) error {
+// wayBack keeps the version that is installed, with what belongs to it and what files in dir are going to replace. It refuses those that would stay and
+// bar it.
+func (m Manager) wayBack(ctx context.Context, name, now, dir string, files []KeptFile) error {
 	p := ferryman.Package{Name: name, Version: now}
 	if now == "" || slices.ContainsFunc(files, func(f KeptFile) bool { return f.Package == p }) {
 		return nil
 	}
-	if _, err := m.Keep.Read(p); err == nil {
-		return nil
-	}
 	parts, err := m.together(ctx, p, true)
+	var stay []KeptFile
 	for _, f := range files {
-		if err != nil || f.Extra || slices.ContainsFunc(parts, func(o ferryman.Package) bool { return o.Name == f.Name }) {
+		if err != nil || slices.ContainsFunc(parts, func(o ferryman.Package) bool { return o.Name == f.Name }) {
 			continue
 		}
 		var v string
-		if v, err = m.Tool.Installed(ctx, f.Name); v != "" {
+		switch v, err = m.Tool.Installed(ctx, f.Name); {
+		case err != nil:
+		case v == "":
+			stay = append(stay, f)
+		case !f.Extra:
 			parts = append(parts, ferryman.Package{Name: f.Name, Version: v})
 		}
 	}
 	if err == nil {
-		err = m.Keep.put(p, func(dir string) ([]KeptFile, error) { return m.Tool.regather(ctx, dir, parts) })
+		err = m.keep(ctx, p, parts)
 	}
 	if err != nil {
 		return fmt.Errorf("there would be no way back, as %s %s, which is installed, cannot be kept: %w", name, now, err)
 	}
+	if len(stay) == 0 {
+		return nil
+	}
+	kept, err := m.Keep.Read(p)
+	if err != nil {
+		return err
+	}
+	var paths []string
+	for _, f := range kept.Files {
+		if !f.Extra {
+			paths = append(paths, filepath.Join(m.Keep.dir(p), f.File))
+		}
+	}
+	for _, f := range stay {
+		why, err := m.Tool.bars(ctx, filepath.Join(dir, f.File), parts, paths)
+		if err == nil && why != "" {
+			err = fmt.Errorf("there would be no way back: %s %s comes along and stays, and %s", f.Name, f.Version, why)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// needsAnother tells which of needs is another version of what is gone back to.
+func needsAnother(needs, back []ferryman.Package) string {
+	for _, need := range needs {
+		if slices.ContainsFunc(back, func(o ferryman.Package) bool { return o.Name == need.Name && o.Version != need.Version }) {
+			return fmt.Sprintf("it needs %s in version %s", need.Name, need.Version)
+		}
+	}
+	return ""
+}
+
+// keep keeps all parts of a version that is installed. What is kept of it already may lack some: they were installed later, or nothing of it names them.
+func (m Manager) keep(ctx context.Context, p ferryman.Package, parts []ferryman.Package) error {
+	kept, _ := m.Keep.Read(p)
+	lacks := func(files []KeptFile) []ferryman.Package {
+		return slices.DeleteFunc(slices.Clone(parts), func(part ferryman.Package) bool {
+			// What is extra would only be installed where there is nothing of it.
+			return slices.ContainsFunc(files, func(f KeptFile) bool { return f.Package == part && !f.Extra })
+		})
+	}
+	if len(lacks(kept.Files)) == 0 {
+		return nil
+	}
+	return m.Keep.put(p, func(dir string) (files []KeptFile, err error) {
+		// What is kept no source may have any more.
+		for _, f := range kept.Files {
+			if slices.ContainsFunc(parts, func(part ferryman.Package) bool { return part.Name == f.Name && part.Version != f.Version }) {
+				continue
+			}
+			paths, err := m.Keep.verify(p, []KeptFile{f})
+			if err == nil {
+				err = os.Link(paths[0], filepath.Join(dir, f.File))
+			}
+			if err != nil {
+				return nil, err
+			}
+			f.Extra = f.Extra && !slices.Contains(parts, f.Package)
+			files = append(files, f)
+		}
+		missing := lacks(files)
+		if len(missing) == 0 {
+			return files, nil
+		}
+		more, err := m.Tool.regather(ctx, dir, missing)
+		for _, f := range more {
+			if slices.Contains(missing, f.Package) { // and not one that was there
+				files = append(files, f)
+			}
+		}
+		return files, err
+	})
 }
