@@ -30,13 +30,15 @@ func guarded(n int) func(ferryman.Report) bool {
 	}
 }
 
-// watched forms a cluster under automatic failover.
+// watched forms a cluster under automatic failover, of which it is committed that
+// another holds each write that is acknowledged.
 func (l *lab) watched(ttl string) (r ferryman.Report, primary *host) {
 	l.t.Helper()
 	l.form()
 	l.db.Sync(1)
 	l.doc.set(automatic(len(l.hosts), 2, ttl))
-	r, _ = l.until("automatic failover is in force", 5*time.Minute, guarded(len(l.hosts)))
+	whole := guarded(len(l.hosts))
+	r, _ = l.until("automatic failover is in force", 5*time.Minute, func(r ferryman.Report) bool { return whole(r) && r.State.Primary.SyncReplicas == 1 })
 	return r, l.primary(r)
 }
 
