@@ -142,44 +142,12 @@ func (a Apt) needs(ctx context.Context, p ferryman.Package, installed bool) (nee
 	} else {
 		fields, err = a.offered(ctx, p)
 	}
-	return debNeeds(fields), err
-}
-
-func debNeeds(fields map[string]string) (needs []ferryman.Package) {
 	for _, dep := range strings.Split(fields["Pre-Depends"]+","+fields["Depends"], ",") {
 		if m := debExactly.FindStringSubmatch(strings.TrimSpace(dep)); m != nil {
 			needs = append(needs, ferryman.Package{Name: m[1], Version: m[2]})
 		}
 	}
-	return needs
-}
-
-func (a Apt) bars(ctx context.Context, path string, back []ferryman.Package, _ []string) (string, error) {
-	out, err := run(ctx, a.Host, "", "dpkg-deb", "-f", path, "Pre-Depends", "Depends", "Breaks", "Conflicts")
-	if err != nil {
-		return "", err
-	}
-	fields := control(out)
-	if why := needsAnother(debNeeds(fields), back); why != "" {
-		return why, nil
-	}
-	// So says what has a file that an older version had.
-	for _, relation := range strings.Split(fields["Breaks"]+","+fields["Conflicts"], ",") {
-		m := debRelation.FindStringSubmatch(strings.TrimSpace(relation))
-		for _, o := range back {
-			if m == nil || m[1] != o.Name {
-				continue
-			}
-			_, err := run(ctx, a.Host, "", "dpkg", "--compare-versions", o.Version, m[2], m[3])
-			if err == nil {
-				return "it breaks " + m[0], nil
-			}
-			if !strings.Contains(err.Error(), "exit status 1") {
-				return "", err
-			}
-		}
-	}
-	return "", nil
+	return needs, err
 }
 
 func (a Apt) sizes(ctx context.Context, parts []ferryman.Package) (files, unpacked int64) {
@@ -210,8 +178,6 @@ func control(text string) map[string]string {
 }
 
 var debExactly = regexp.MustCompile(`^([a-z0-9][a-z0-9+.-]+)(?::any)? \(= ([^()]+)\)$`)
-
-var debRelation = regexp.MustCompile(`^([a-z0-9][a-z0-9+.-]+)(?::any)? \((<<|<=|=|>=|>>) ([^()]+)\)$`)
 
 // names are what apt-get install takes.
 func names(parts []ferryman.Package) (out []string) {

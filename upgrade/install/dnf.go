@@ -29,8 +29,6 @@ const (
 	// signed has rpm take nothing but what a key that it knows signed, whatever is configured.
 	signed = "_pkgverify_level all"
 	header = `%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE} %{ARCH}\n`
-	// contents are a package's files, and what tells whether two are the same.
-	contents = `[%{FILENAMES}\t%{FILEMODES:perms} %{FILEDIGESTS} %{FILELINKTOS}\n]`
 )
 
 // managers are where systemd can be asked to start something.

@@ -26,7 +26,7 @@ func WriteFile(path string, content []byte, mode os.FileMode) error {
 }
 
 // makeDir has a directory filled beside its place, with files that are synced, and only then gives it its name: after a power cut there is all of it or
-// nothing. What had that name before goes: it was not whole, or all that is still good of it was taken over.
+// nothing. What had that name before goes: it was not whole, or all that is still good of it was taken over. A cut between the two renames costs that, and it has to be brought anew.
 func makeDir(path string, fill func(dir string) error) (err error) {
 	parent := filepath.Dir(path)
 	if err := os.MkdirAll(parent, 0o755); err != nil {

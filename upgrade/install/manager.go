@@ -42,8 +42,6 @@ type Tool interface {
 	gather(ctx context.Context, dir string, parts []ferryman.Package) ([]KeptFile, error)
 	// regather brings the files of what is installed into dir.
 	regather(ctx context.Context, dir string, parts []ferryman.Package) ([]KeptFile, error)
-	// bars tells what of a package's file would keep others from being installed beside it, which have versions of their own; empty when nothing would.
-	bars(ctx context.Context, path string, back []ferryman.Package, paths []string) (string, error)
 	// quiet tells that scripts of packages start, restart and stop nothing now.
 	quiet(ctx context.Context) error
 	// mend ends what was cut off in the middle, as long as it belongs to p.
@@ -336,7 +334,7 @@ func (m Manager) wayBack(ctx context.Context, name, now, dir string, files []Kep
 		return nil
 	}
 	parts, err := m.together(ctx, p, true)
-	var stay []KeptFile
+	var stay []string
 	for _, f := range files {
 		if err != nil || slices.ContainsFunc(parts, func(o ferryman.Package) bool { return o.Name == f.Name }) {
 			continue
@@ -345,7 +343,7 @@ func (m Manager) wayBack(ctx context.Context, name, now, dir string, files []Kep
 		switch v, err = m.Tool.Installed(ctx, f.Name); {
 		case err != nil:
 		case v == "":
-			stay = append(stay, f)
+			stay = append(stay, filepath.Join(dir, f.File))
 		case !f.Extra:
 			parts = append(parts, ferryman.Package{Name: f.Name, Version: v})
 		}
@@ -359,36 +357,11 @@ func (m Manager) wayBack(ctx context.Context, name, now, dir string, files []Kep
 	if len(stay) == 0 {
 		return nil
 	}
-	kept, err := m.Keep.Read(p)
-	if err != nil {
-		return err
-	}
-	var paths []string
-	for _, f := range kept.Files {
-		if !f.Extra {
-			paths = append(paths, filepath.Join(m.Keep.dir(p), f.File))
-		}
-	}
-	for _, f := range stay {
-		why, err := m.Tool.bars(ctx, filepath.Join(dir, f.File), parts, paths)
-		if err == nil && why != "" {
-			err = fmt.Errorf("there would be no way back: %s %s comes along and stays, and %s", f.Name, f.Version, why)
-		}
-		if err != nil {
-			return err
-		}
+	// The host has the old version now: what would not fit beside it bars the way back to it.
+	if err := m.Tool.install(ctx, p, stay, nil, true); err != nil {
+		return fmt.Errorf("there would be no way back to %s %s, as what comes along with the new version stays: %w", name, now, err)
 	}
 	return nil
-}
-
-// needsAnother tells which of needs is another version of what is gone back to.
-func needsAnother(needs, back []ferryman.Package) string {
-	for _, need := range needs {
-		if slices.ContainsFunc(back, func(o ferryman.Package) bool { return o.Name == need.Name && o.Version != need.Version }) {
-			return fmt.Sprintf("it needs %s in version %s", need.Name, need.Version)
-		}
-	}
-	return ""
 }
 
 // keep keeps all parts of a version that is installed. What is kept of it already may lack some: they were installed later, or nothing of it names them.

@@ -205,36 +205,6 @@ func (d Dnf) regather(ctx context.Context, dir string, parts []ferryman.Package)
 	return files, err
 }
 
-func (d Dnf) bars(ctx context.Context, path string, back []ferryman.Package, paths []string) (string, error) {
-	out, err := run(ctx, d.Host, "", "rpm", "-qp", "--requires", path)
-	if err != nil {
-		return "", err
-	}
-	if why := needsAnother(exactly(out), back); why != "" {
-		return why, nil
-	}
-	theirs, err := run(ctx, d.Host, "", "rpm", slices.Concat([]string{"-qp", "--qf", contents}, paths)...)
-	if err != nil {
-		return "", err
-	}
-	if out, err = run(ctx, d.Host, "", "rpm", "-qp", "--qf", contents, path); err != nil {
-		return "", err
-	}
-	own := map[string]string{} // by path
-	for line := range strings.Lines(out) {
-		at, what, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
-		own[at] = what
-	}
-	for line := range strings.Lines(theirs) {
-		at, what, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
-		// The same file may be of two packages, and so may a directory.
-		if o, ok := own[at]; ok && o != what && !(strings.HasPrefix(o, "d") && strings.HasPrefix(what, "d")) {
-			return "it has " + at + " too", nil
-		}
-	}
-	return "", nil
-}
-
 // download has dnf judge no file: told -y, it would import the key that a source names. Read judges. --nogpgcheck is not it, as it takes the check of the
 // sources' own lists away too.
 func (d Dnf) download(ctx context.Context, dir, verb string, parts []ferryman.Package) error {
