@@ -1,6 +1,9 @@
 package ferryman
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Part is one half of a rollout. Agents are carried before the database, each
 // completed or reverted alone.
@@ -45,6 +48,14 @@ func (r *Rollout) Supersedable() bool {
 		}
 	}
 	return true
+}
+
+// NoReturn tells that an engine said, when it was asked for a part, that the
+// version before cannot read what the new one writes.
+func (s State) NoReturn(pp PartProgress) bool {
+	return slices.ContainsFunc(s.Ledger, func(st Step) bool {
+		return st.ID >= pp.FirstStep && st.Op == OpPreflight && st.Outcome.Done() && st.Outcome.Result.NoReturn
+	})
 }
 
 // Part returns one part; a rollout that never was has empty ones.

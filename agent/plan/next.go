@@ -29,7 +29,7 @@ func Next(s ferryman.State, v ferryman.View, now time.Time) ferryman.Decision {
 		}
 		a.hear(ferryman.RuleResume, resume(x))
 		var p proposal
-		x.arrivals(&p)
+		x.underWay(&p)
 		a.hear(ferryman.RuleUpgrade, p)
 		a.wait(ferryman.RuleResume, "frozen", "", "the cluster is frozen by %s%s; `ferryman unfreeze` lets it go on", s.Frozen.By, reasonOf(s.Frozen))
 		return a.decision()

@@ -52,7 +52,8 @@ func (x *situation) prepared(p *proposal, part ferryman.Part, pp ferryman.PartPr
 }
 
 // stuck says why a service that is stopped for its passage would not come up
-// again. A unit that is not there may be what the package is to bring.
+// again; what only changes parameters may take a restart, too. A unit that is not
+// there may be what the package is to bring.
 func (x *situation) stuck(svc ferryman.ServiceStatus, r ferryman.Release) string {
 	switch {
 	case svc.Unit.Missing != "" && (svc.Unit.Active || svc.Instance.Running || r.Package == nil):

@@ -36,6 +36,7 @@ func upgrades(x *situation) (p proposal) {
 		p.wait("complete", "", "generation %d is done", r.Generation)
 		return p
 	}
+	x.underWay(&p)
 	still := false
 	for _, part := range ferryman.Parts {
 		pp := r.Parts[part]
@@ -53,15 +54,37 @@ func upgrades(x *situation) (p proposal) {
 // still tells that a part is not moved on: until a person says so, or a newer
 // document's rollout begins.
 func (x *situation) still(part ferryman.Part, pp ferryman.PartProgress) bool {
-	if pp.Status == ferryman.PartHalted {
-		return true
-	}
+	return pp.Status == ferryman.PartHalted || pp.Status == ferryman.PartOpen && x.s.Stale() && !x.carrying(part)
+}
+
+// carrying tells that a part has a node under way.
+func (x *situation) carrying(part ferryman.Part) bool {
 	for _, pg := range x.passages() {
 		if pg.Part == part {
-			return false
+			return true
 		}
 	}
-	return pp.Status == ferryman.PartOpen && x.s.Stale()
+	return false
+}
+
+// underWay moves the nodes on that are being carried, each as its own part goes.
+// Where that stands still, an agent that is there has arrived all the same: it is
+// waited for by its host, and not for long.
+func (x *situation) underWay(p *proposal) {
+	for _, n := range x.nodes {
+		pg, ok := x.passages()[n.ID()]
+		if !ok {
+			continue
+		}
+		pp := x.s.Rollout.Parts[pg.Part]
+		agents := pg.Part == ferryman.PartAgents
+		switch {
+		case x.s.Frozen == nil && pp.Status != ferryman.PartHalted && !(agents && x.changing() != ""):
+			x.passage(p, n, pg, pp)
+		case agents && x.next(n, pg).Done:
+			p.move(ferryman.Transition{Kind: ferryman.MoveEndPassage, Node: n.ID()})
+		}
+	}
 }
 
 // straggler is a node whose agent is another version than that of all: its host
@@ -95,21 +118,12 @@ func (x *situation) understood() (format uint32) {
 // carry moves one part on.
 func (x *situation) carry(p *proposal, part ferryman.Part, pp ferryman.PartProgress) {
 	if pp.Status == ferryman.PartHalted {
-		x.arrivals(p)
 		p.wait("halted", "", "the rollout of %s stands still: %s", part, pp.Reason)
 		return
 	}
 	if what := x.changing(); part == ferryman.PartAgents && what != "" {
-		x.arrivals(p)
 		p.wait(what, "", "agents wait for the end of the %s", what)
 		return
-	}
-	under := false
-	for _, n := range x.nodes {
-		if pg, ok := x.passages()[n.ID()]; ok {
-			under = true
-			x.passage(p, n, pg, pp)
-		}
 	}
 	if pp.Status == ferryman.PartOpen {
 		if why := x.crashed(part, pp); why != "" {
@@ -119,7 +133,7 @@ func (x *situation) carry(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 	}
 	left := x.left(part, pp)
 	if len(left) == 0 {
-		if !under {
+		if !x.carrying(part) {
 			x.finish(p, part, pp)
 		}
 		return
@@ -135,16 +149,6 @@ func (x *situation) carry(p *proposal, part ferryman.Part, pp ferryman.PartProgr
 		return
 	}
 	x.begin(p, part, pp, left)
-}
-
-// arrivals ends the passages of agents that are there, whatever else stands
-// still: an agent on trial is waited for by its host, and not for long.
-func (x *situation) arrivals(p *proposal) {
-	for _, n := range x.nodes {
-		if pg, ok := x.passages()[n.ID()]; ok && pg.Part == ferryman.PartAgents && x.next(n, pg).Done {
-			p.move(ferryman.Transition{Kind: ferryman.MoveEndPassage, Node: n.ID()})
-		}
-	}
 }
 
 // of are the nodes that a part is about.
@@ -257,13 +261,5 @@ func (x *situation) fail(p *proposal, part ferryman.Part, pp ferryman.PartProgre
 // noReturn tells that the new version's primary took writes that the old
 // version cannot read: the switchover was the point of no return.
 func (x *situation) noReturn(part ferryman.Part, pp ferryman.PartProgress) bool {
-	if part != ferryman.PartDatabase || pp.Status != ferryman.PartOpen || !upgrade.Runs(x.primaryService(), pp.To.Target) {
-		return false
-	}
-	for _, st := range x.s.Ledger {
-		if st.ID >= pp.FirstStep && st.Op == ferryman.OpPreflight && st.Outcome.Done() && st.Outcome.Result.NoReturn {
-			return true
-		}
-	}
-	return false
+	return part == ferryman.PartDatabase && pp.Status == ferryman.PartOpen && upgrade.Runs(x.primaryService(), pp.To.Target) && x.s.NoReturn(pp)
 }

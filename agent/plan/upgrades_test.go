@@ -293,6 +293,9 @@ func TestPassage(t *testing.T) {
 			{"to a successor that streams", primary().instance("n2", still).instance("n3", still), "follow n2 epoch 3 from n1:5000; follow n3 epoch 3 from n1:5000", "switchover-candidate"},
 			{"from the primary", primary().instance("n2", before).instance("n3", before), "follow n2 epoch 3 from n1:5000; follow n3 epoch 3 from n1:5000", "switchover-candidate"},
 			{"a release that is missing here is staged", carry().stopped("n2").release(v2), "stage n2 2; stage n1 2; stage n3 2", ""},
+			{"a node goes back as its own part does, whatever the agents' part is about",
+				times(selects(carry(), "2").stopped("n2"), 3, ferryman.OpStart).database(func(pp *progress) { pp.Status = ferryman.PartReverting }).
+					part(ferryman.PartAgents, func(pp *progress) { pp.Status = ferryman.PartOpen }), "part agents complete; start n2", ""},
 			{"a failed step is tried again", times(selects(carry(), "2").stopped("n2"), 2, ferryman.OpStart), "start n2", ""},
 			{"who does not answer is waited for", carry().silent("n2", time.Second), "", "unreachable"},
 			{"a slow one has progressDeadline", began(carry().runs("n2", "2").instance("n2", func(in *instance) { in.Streaming = false }), 19*time.Minute), "", "passage"},

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"ferryman"
+	"ferryman/agent/state"
 )
 
 func TestSwitchover(t *testing.T) {
@@ -212,6 +213,15 @@ func TestRollout(t *testing.T) {
 		} {
 			if got := apply(t, tt.in, third).Rollout.Parts[db].From.Target.Version; got != tt.want {
 				t.Errorf("%s: the next rollout would go back to %s, want %s", tt.name, got, tt.want)
+			}
+		}
+		for _, tt := range []struct {
+			in   ferryman.State
+			back bool
+		}{{never, false}, {asked(ferryman.Result{}), true}} {
+			s := apply(t, tt.in, moves(part(db, ferryman.PartComplete)))
+			if _, _, err := state.Apply(s, ask(ferryman.RequestUndo, nil)); (err == nil) != tt.back {
+				t.Errorf("undo of what is complete: %v, want it carried out: %v", err, tt.back)
 			}
 		}
 	})

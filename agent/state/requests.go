@@ -254,7 +254,7 @@ func (a *applier) undo(r ferryman.Request) error {
 		delete(a.s.Previous, p)
 	}
 	if !moved {
-		return refuse("there is no earlier version to go back to")
+		return refuse("there is no earlier version to go back to, or none that could read what was written since")
 	}
 	return nil
 }

@@ -53,10 +53,7 @@ func (a *applier) keepTo(part ferryman.Part, pp ferryman.PartProgress) {
 			primary = c.Version
 		}
 	}
-	noReturn := slices.ContainsFunc(a.s.Ledger, func(st ferryman.Step) bool {
-		return st.ID >= pp.FirstStep && st.Op == ferryman.OpPreflight && st.Outcome.Done() && st.Outcome.Result.NoReturn
-	})
-	if part != ferryman.PartDatabase || pp.Status == ferryman.PartReverting || !noReturn || primary != pp.To.Target.Version {
+	if part != ferryman.PartDatabase || pp.Status == ferryman.PartReverting || !a.s.NoReturn(pp) || primary != pp.To.Target.Version {
 		return
 	}
 	a.s.Complete = put(a.s.Complete, part, pp.To)
@@ -179,7 +176,10 @@ func (a *applier) part(t ferryman.Transition) error {
 		old, known := a.s.Complete[t.Part]
 		restarted := old.Target
 		restarted.RestartGeneration = pp.To.Target.RestartGeneration
-		if known && !restarted.Equal(pp.To.Target) { // a restart leaves nothing to go back to
+		switch {
+		case t.Part == ferryman.PartDatabase && a.s.NoReturn(pp):
+			delete(a.s.Previous, t.Part) // it could not read what is written from here on
+		case known && !restarted.Equal(pp.To.Target): // a restart leaves nothing to go back to
 			a.s.Previous = put(a.s.Previous, t.Part, old)
 		}
 		a.s.Complete = put(a.s.Complete, t.Part, pp.To)
