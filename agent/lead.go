@@ -101,20 +101,8 @@ func (l leader) Group() (map[ferryman.NodeID]ferryman.Suffrage, error) {
 	return group, nil
 }
 
-// propose commits one command and returns why the state refused it, if it did.
+// propose commits one command.
 func (n *node) propose(ctx context.Context, l cluster.Leader, c state.Command) error {
 	s, _ := n.store.State()
-	data, err := state.Encode(s, c)
-	if err != nil {
-		return err
-	}
-	_, result, err := l.Propose(ctx, data)
-	if err != nil {
-		return err
-	}
-	applied, ok := result.(state.Applied)
-	if !ok {
-		return errors.New("the state machine gave no answer")
-	}
-	return applied.Err
+	return state.Propose(ctx, s, l, c)
 }

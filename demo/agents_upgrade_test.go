@@ -41,16 +41,25 @@ func (c *company) offerAgent(t *testing.T, version, program string) {
 	c.doc.Releases[ferryman.ReleaseKey(ferryman.AgentEngine, version)] = ferryman.Release{Archive: &a}
 }
 
+// What hosts have installed, and the release that they are carried to.
+const installedAgent, nextAgent = "0.1.0", "0.2.0"
+
+// withAgents is a cluster under automatic failover whose hosts have a released agent
+// installed.
+func withAgents(t *testing.T) (*company, ferryman.Report) {
+	t.Helper()
+	c := newCompanyAs(t, light{}, buildAgent(t, installedAgent), "")
+	c.failover = automatic(2 * time.Second)
+	c.open(t)
+	return c, c.settle(t)
+}
+
 // Agents carry themselves to another version and back while a client writes, a
 // new host is carried before it has a vote, and no database is started anew.
 func TestAgentsUpgradeThemselves(t *testing.T) {
 	t.Parallel()
-	const installed, next = "0.1.0", "0.2.0"
-	c := newCompanyAs(t, light{}, buildAgent(t, installed), "")
-	c.failover = automatic(2 * time.Second)
-	c.open(t)
-	before := c.settle(t)
-	c.offerAgent(t, next, buildAgent(t, next))
+	c, before := withAgents(t)
+	c.offerAgent(t, nextAgent, buildAgent(t, nextAgent))
 
 	carry := func(to, version string) ferryman.Report {
 		t.Helper()
@@ -83,17 +92,17 @@ func TestAgentsUpgradeThemselves(t *testing.T) {
 		}
 		return r
 	}
-	carry(next, next)
+	carry(nextAgent, nextAgent)
 
 	c.doc.Nodes = 4
 	c.change(t)
 	for _, name := range names(c.settle(t)) {
-		if s := statusOf(t, c.settle(t), name); s.Agent.Version != next {
-			t.Errorf("%s runs agent %s, want %s", name, s.Agent.Version, next)
+		if s := statusOf(t, c.settle(t), name); s.Agent.Version != nextAgent {
+			t.Errorf("%s runs agent %s, want %s", name, s.Agent.Version, nextAgent)
 		}
 	}
 
-	carry("", installed)
+	carry("", installedAgent)
 	c.checkWrites(t)
 }
 
@@ -132,13 +141,9 @@ func newerFormat(t testing.TB) (flag string) {
 // state, work together, whichever leads: the format rises when all know it.
 func TestTheFormatRisesWithTheLastAgent(t *testing.T) {
 	t.Parallel()
-	const installed, next = "0.1.0", "0.2.0"
-	c := newCompanyAs(t, light{}, buildAgent(t, installed), "")
-	c.failover = automatic(2 * time.Second)
-	c.open(t)
-	before := c.settle(t)
-	c.offerAgent(t, next, buildAgent(t, next, newerFormat(t)))
-	c.doc.Agent.Version = next
+	c, before := withAgents(t)
+	c.offerAgent(t, nextAgent, buildAgent(t, nextAgent, newerFormat(t)))
+	c.doc.Agent.Version = nextAgent
 	c.change(t)
 	r := c.settle(t)
 	eventually(t, "the format rises", func() (err error) {
@@ -153,8 +158,8 @@ func TestTheFormatRisesWithTheLastAgent(t *testing.T) {
 	}
 
 	for _, name := range names(r) {
-		if s := statusOf(t, r, name); s.Agent.Version != next {
-			t.Errorf("%s runs agent %s, want %s", name, s.Agent.Version, next)
+		if s := statusOf(t, r, name); s.Agent.Version != nextAgent {
+			t.Errorf("%s runs agent %s, want %s", name, s.Agent.Version, nextAgent)
 		}
 	}
 	if r.State.Primary.Epoch != before.State.Primary.Epoch {

@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -19,8 +18,7 @@ type Leader interface {
 	// Barrier returns an index at which everything committed before is applied
 	// here, after a majority confirmed this leader.
 	Barrier(ctx context.Context) (uint64, error)
-	// Propose commits an encoded state.Command; the result is a state.Applied.
-	Propose(ctx context.Context, data []byte) (index uint64, result any, err error)
+	state.Proposer
 	// Group is the Raft group's committed configuration.
 	Group() (map[ferryman.NodeID]ferryman.Suffrage, error)
 
@@ -422,21 +420,8 @@ func (t *term) forbids(s ferryman.State, st ferryman.Step) string {
 	return ""
 }
 
-// propose commits one command. It fails when the state refused it, although it
-// was tried before: somebody else changed the state in between.
+// propose commits one command.
 func (t *term) propose(cmd state.Command) error {
 	s, _ := t.Store.State()
-	data, err := state.Encode(s, cmd)
-	if err != nil {
-		return err
-	}
-	_, result, err := t.leader.Propose(t.ctx, data)
-	if err != nil {
-		return err
-	}
-	applied, ok := result.(state.Applied)
-	if !ok {
-		return errors.New("the state machine gave no answer")
-	}
-	return applied.Err
+	return state.Propose(t.ctx, s, t.leader, cmd)
 }

@@ -6,6 +6,7 @@ package state
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -63,9 +64,13 @@ func Encode(s ferryman.State, c Command) ([]byte, error) {
 	return append([]byte{byte(format)}, data...), nil
 }
 
-// ErrUnknownCommand means that a log entry was written by a newer agent. The
-// node must stop: to guess would make its state differ from the others'.
-var ErrUnknownCommand = fmt.Errorf("this agent does not understand a command in the Raft log; install the version that the other agents run")
+// ErrUnknownCommand means that a log entry or a snapshot was written by a newer
+// agent. The node must stop: to guess would make its state differ from the others'.
+var ErrUnknownCommand = errors.New("this agent does not understand the replicated state; install the version that the other agents run")
+
+func tooNew(format uint32) error {
+	return fmt.Errorf("%w (it has format %d, and this agent knows %d)", ErrUnknownCommand, format, Format)
+}
 
 // Decode reads a log entry.
 func Decode(data []byte) (Command, error) {
@@ -73,7 +78,7 @@ func Decode(data []byte) (Command, error) {
 		return Command{}, fmt.Errorf("%w (it is empty)", ErrUnknownCommand)
 	}
 	if uint32(data[0]) > Format {
-		return Command{}, fmt.Errorf("%w (it has format %d, and this agent knows %d)", ErrUnknownCommand, data[0], Format)
+		return Command{}, tooNew(uint32(data[0]))
 	}
 	var c Command
 	dec := json.NewDecoder(bytes.NewReader(data[1:]))

@@ -5,7 +5,11 @@ import (
 	"encoding"
 	"encoding/json"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -54,10 +58,10 @@ func TestTheFormatIsWhatItWas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := "command\n" + fields(reflect.TypeFor[state.Command](), 1) + "state\n" + fields(reflect.TypeFor[ferryman.State](), 1)
+	got := "command\n" + fields(reflect.TypeFor[state.Command](), 1) + "state\n" + fields(reflect.TypeFor[ferryman.State](), 1) + "words\n" + words(t)
 	if got != string(want) {
-		t.Errorf("commands or the state have other fields than %s says. Agents of the release before cannot read them: raise state.Format, write the file of the new format, and "+
-			"use what is new only where State.Format has it. They are now:\n%s", file, got)
+		t.Errorf("commands or the state have other fields or words than %s says. Agents of the release before cannot read them: raise state.Format, write the file of the new format, "+
+			"use what is new only where State.Format has it, and leave a new field out where it is empty (omitempty, omitzero), as older agents stop at it. They are now:\n%s", file, got)
 	}
 }
 
@@ -65,15 +69,46 @@ func TestTheFormatIsWhatItWas(t *testing.T) {
 // below.
 func fields(of reflect.Type, depth int) (out string) {
 	for _, f := range reflect.VisibleFields(of) {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if name = cmp.Or(name, f.Name); name == "-" || !f.IsExported() || f.Anonymous && name == f.Name {
 			continue
 		}
 		kind, inner := shape(f.Type)
+		if options == "" {
+			kind += ", always"
+		}
 		out += strings.Repeat("  ", depth) + name + " " + kind + "\n"
 		if inner != nil {
 			out += fields(inner, depth+1)
 		}
+	}
+	return out
+}
+
+// words are what values of the types in package ferryman are called: of an
+// operation, a transition, a request, a status.
+func words(t *testing.T) (out string) {
+	t.Helper()
+	files, err := filepath.Glob("../../*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			spec, ok := n.(*ast.ValueSpec)
+			if !ok || len(spec.Values) != 1 {
+				return true
+			}
+			of, named := spec.Type.(*ast.Ident)
+			if text, ok := spec.Values[0].(*ast.BasicLit); ok && named && text.Kind == token.STRING && ast.IsExported(of.Name) {
+				out += "  " + of.Name + " " + text.Value + "\n"
+			}
+			return true
+		})
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -14,6 +15,29 @@ import (
 type Applied struct {
 	Events []ferryman.Event
 	Err    error
+}
+
+// Proposer commits a log entry, and returns what the store made of it.
+type Proposer interface {
+	Propose(ctx context.Context, data []byte) (index uint64, result any, err error)
+}
+
+// Propose commits a command after the state s, and returns why it was refused, if
+// it was: somebody else may have changed the state in between.
+func Propose(ctx context.Context, s ferryman.State, to Proposer, c Command) error {
+	data, err := Encode(s, c)
+	if err != nil {
+		return err
+	}
+	_, result, err := to.Propose(ctx, data)
+	if err != nil {
+		return err
+	}
+	applied, ok := result.(Applied)
+	if !ok {
+		return errors.New("the state machine gave no answer")
+	}
+	return applied.Err
 }
 
 // Store holds the replicated state on one node. Raft applies to it; everyone
@@ -99,8 +123,9 @@ func (s *Store) Restore(data []byte) error {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
 	if snap.Format > Format {
-		s.fail(fmt.Errorf("restore snapshot: %w", ErrUnknownCommand))
-		return ErrUnknownCommand
+		err := fmt.Errorf("restore snapshot: %w", tooNew(snap.Format))
+		s.fail(err)
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
